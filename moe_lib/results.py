@@ -1,0 +1,113 @@
+"""Numbers behind figures and verdicts, written with everything needed to make them again."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+_STARTED = time.perf_counter()  # a chapter imports the library in its first cells
+
+
+def environment(device: str | torch.device = "cpu") -> dict:
+    """What a run was made with: versions, machine, device, threads, commit, date.
+
+    Introduced in :doc:`/chapters/00_larger_scale`.
+    """
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in ("torch", "numpy", "moe_lib")},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": f"{device.type} ({name})",
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def save_results(
+    out: str | Path,
+    *,
+    chapter: str,
+    scale: str,
+    seeds: int,
+    quantities: Mapping[str, Mapping[str, float]],
+    device: str | torch.device = "cpu",
+) -> Path:
+    """Write a chapter's numbers to ``<out>/<chapter>/<scale>.json`` and return the path.
+
+    Args:
+        out: The folder of results, a chapter's ``out`` parameter.
+        chapter: Name of the notebook without its ending.
+        scale: The scale of the run.
+        seeds: How many seeds the numbers rest on.
+        quantities: Name → ``{"estimate": …, "low": …, "high": …}``; the book's claims refer to these names.
+        device: Where it ran.
+
+    Introduced in :doc:`/chapters/00_larger_scale`.
+    """
+    for name, quantity in quantities.items():
+        missing = {"estimate", "low", "high"} - set(quantity)
+        if missing:
+            raise ValueError(
+                f"quantity {name!r} lacks {', '.join(sorted(missing))}; it has {', '.join(quantity)}"
+            )
+        for key, number in quantity.items():
+            if not math.isfinite(number):  # JSON has no word for it, and no verdict can be drawn from it
+                raise ValueError(f"quantity {name!r}: {key} is {number!r}; it should be a finite number")
+    record = {
+        "chapter": chapter,
+        "scale": scale,
+        "seeds": seeds,
+        "seconds": round(time.perf_counter() - _STARTED, 1),
+        "quantities": {
+            name: {key: float(f"{number:.6g}") for key, number in quantity.items()}
+            for name, quantity in quantities.items()
+        },
+        "environment": environment(device),
+    }
+    path = Path(out) / chapter / f"{scale}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.replace(path)  # a killed run leaves the old numbers or the new ones, never half of them
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def load_results(out: str | Path, *, chapter: str, scale: str) -> dict | None:
+    """The numbers that an earlier run wrote, or ``None`` where there was no such run.
+
+    Introduced in :doc:`/chapters/00_larger_scale`.
+    """
+    path = Path(out) / chapter / f"{scale}.json"
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this runs in, marked where files differ from it; None outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
