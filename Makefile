@@ -12,7 +12,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## the environment in .venv (CPU=1 leaves the CUDA packages out)
-	@command -v $(PYTHON) > /dev/null || { echo "There is no '$(PYTHON)' here: install Python 3.11, 3.12 or 3.13, or name it: make book PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c "" 2> /dev/null || { echo "There is no working '$(PYTHON)' here: install Python 3.11, 3.12 or 3.13, or name it: make book PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(SETUP)
 
 book: setup ## the HTML of the book, from the committed notebooks
@@ -20,7 +20,7 @@ book: setup ## the HTML of the book, from the committed notebooks
 
 test: setup lint ## everything CI runs
 	@$(VENV)/python book/tools/build.py
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/python -m pytest -n auto --dist loadfile tests chapters $(PYTEST)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MOE_DEVICE=cpu $(VENV)/python -m pytest -n auto tests chapters $(PYTEST)
 
 notebooks: setup ## re-run the chapters whose outputs are out of date (CHAPTERS="00 04" for some)
 	@$(VENV)/python book/tools/run.py $(CHAPTERS)

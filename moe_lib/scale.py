@@ -1,5 +1,6 @@
 """The four scales at which a chapter runs, and the device it runs on."""
 
+import os
 from typing import Any
 
 import torch
@@ -28,10 +29,14 @@ def at_scale(scale: str, **choices: Any) -> Any:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The device to run on: ``"auto"`` takes a GPU where there is one.
+    """The device to run on: ``"auto"`` takes what MOE_DEVICE names, or else a GPU where there is one.
 
     Introduced in :doc:`/chapters/00_larger_scale`.
     """
+    if device == "auto":
+        device = os.environ.get(
+            "MOE_DEVICE", "auto"
+        )  # the runner's word: committed outputs are made on a CPU
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))

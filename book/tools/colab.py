@@ -38,7 +38,7 @@ def colab_cell(root: Path = ROOT) -> str:
     return (
         "import sys\n"
         "\n"
-        'if "google.colab" in sys.modules:  # anywhere else the library is installed already\n'
+        'if "google.colab" in sys.modules:  # elsewhere it is installed already\n'
         f'    %pip install -q "moe_lib @ git+{repository_url(root)}"'
     )
 
@@ -85,7 +85,9 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         text = path.read_text(encoding="utf-8")
         carried = _whole(old).sub(new, text)
         if not _whole(new).search(carried):
-            raise SystemExit(f"{path.name}: names neither {new} nor {old}; write the address in by hand")
+            raise SystemExit(
+                f"{path.name}: does not carry {new}, nor the address before it; write it in by hand"
+            )
         if carried != text:
             wrong.append(path)
             if not check:

@@ -22,7 +22,8 @@ READY = VENV / ".ready"
 OLDEST, NEWEST = (3, 11), (3, 13)
 GPU_PACKAGES = ("nvidia-", "cuda-", "triton==")
 UNREACHABLE = re.compile(
-    "name resolution|NewConnectionError|Network is unreachable|getaddrinfo|No route to host|timed out|ProxyError"
+    "name resolution|NewConnectionError|Network is unreachable|getaddrinfo|No route to host|timed out"
+    "|ProxyError|Connection aborted|Connection broken"
 )
 
 
@@ -37,10 +38,11 @@ def main():
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         sys.exit(subprocess.call([supported_python(), *sys.argv]))
     wanted = fingerprint(arguments.cpu)
-    if READY.exists() and READY.read_text() == wanted:
+    if READY.exists() and READY.read_text() == wanted and venv_python().exists():
         return
     started = time.monotonic()
     make_venv()
+    READY.unlink(missing_ok=True)  # from here on the old answer no longer holds, even if we are interrupted
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     if arguments.cpu:
         lock = without_gpu(lock)
@@ -56,16 +58,26 @@ def main():
 def supported_python():
     """Another interpreter on this machine that will do; exits with one line if there is none."""
     versions = [f"{OLDEST[0]}.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
-    for name in (f"python{version}" for version in versions):
-        path = shutil.which(name)
-        # A name on the path may be a shim that leads nowhere: ask it.
-        if path and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
-            return path
+    for version in versions:
+        for folder in os.get_exec_path():
+            path = shutil.which(f"python{version}", path=folder)
+            # A name on the path may be a shim that leads nowhere, or somewhere else: ask it.
+            if path and answer(path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])") == version:
+                return path
     here = ".".join(map(str, sys.version_info[:2]))
     sys.exit(
-        f"The book needs Python {', '.join(sorted(versions)[:-1])} or {max(versions)}; this is {here}. "
-        f"Install one of them, or name it: make book PYTHON=/path/to/python{max(versions)}"
+        f"The book needs Python {', '.join(versions[:0:-1])} or {versions[0]}; this is {here}. "
+        f"Install one of them, or name it: make book PYTHON=/path/to/python{versions[0]}"
     )
+
+
+def answer(*command):
+    """What a command prints, or None where it cannot be run or fails."""
+    try:
+        asked = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return None
+    return None if asked.returncode else asked.stdout.decode().strip()
 
 
 def fingerprint(cpu):
@@ -86,8 +98,11 @@ def venv_python():
 
 
 def make_venv():
-    made_with = (VENV / "pyvenv.cfg").read_text(encoding="utf-8") if (VENV / "pyvenv.cfg").exists() else ""
-    if f"version = {sys.version_info[0]}.{sys.version_info[1]}." in made_with and venv_python().exists():
+    config = VENV / "pyvenv.cfg"
+    made_with = config.read_text(encoding="utf-8") if config.exists() else ""
+    # Made for this Python, for this very place (its scripts name it), and not interrupted before pip was in?
+    right = f"version = {sys.version_info[0]}.{sys.version_info[1]}." in made_with and str(VENV) in made_with
+    if right and answer(str(venv_python()), "-m", "pip", "--version"):
         return
     made = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
@@ -100,16 +115,10 @@ def make_venv():
 
 
 def pip(arguments, total=None):
-    """pip install with one line of progress; a failure exits with one line, the story is in .venv/setup.log."""
-    command = [
-        str(venv_python()),
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--disable-pip-version-check",
-        *arguments,
-    ]
+    """pip install with one line of progress; a failure exits with one line, details in .venv/setup.log."""
+    # Most modules are never imported: bytecode is left to be written when one is.
+    options = ["--no-input", "--no-compile", "--disable-pip-version-check"]
+    command = [str(venv_python()), "-m", "pip", "install", *options, *arguments]
     log, seen = [], 0
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     for line in process.stdout:
@@ -118,7 +127,7 @@ def pip(arguments, total=None):
             seen += 1
             say(f"Finding packages {min(seen, total)}/{total}: {line.split()[1].split('==')[0]}")
         elif total and line.startswith("Installing collected packages"):
-            say(f"Installing {seen} packages; this takes a minute or two")
+            say(f"Installing {line.count(',') + 1} packages; this takes a minute or two")
     if process.wait():
         (VENV / "setup.log").write_text("".join(log), encoding="utf-8")
         say("")
@@ -127,12 +136,16 @@ def pip(arguments, total=None):
 
 def explain(log):
     """One line that says what went wrong and what to do."""
-    if UNREACHABLE.search(log):
+    if UNREACHABLE.search(log) and "conflicting dependencies" not in log:
         return (
             "The packages could not be fetched: no package index answers. Connect to the network and repeat "
             "the command; what is installed already is kept. (Details: .venv/setup.log)"
         )
-    errors = re.findall(r"^ERROR: (.*)$", log, flags=re.M) or log.strip().splitlines()[-1:] or ["no message"]
+    # pip ends a conflict with an address, and a failed build with "see above": take the line that says more.
+    empty = "ResolutionImpossible|Exception:|Failed|Could not build"
+    errors = re.findall(rf"^ERROR: (?!{empty})(.+)$", log, flags=re.M)
+    errors = errors or re.findall(r"^\s*(\w+Error: .+)$", log, flags=re.M)
+    errors = errors or log.strip().splitlines()[-1:] or ["no message"]
     return f"pip could not install the packages: {errors[-1]} (Details: .venv/setup.log)"
 
 
@@ -145,4 +158,7 @@ def say(text):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted: repeat the command to go on from here.")

@@ -47,9 +47,7 @@ def execute(order: dict, report: Report) -> float:
     from papermill.engines import papermill_engines
 
     papermill_engines.register("reporting", reporting_engine(order, report))
-    tempfile.tempdir = os.path.dirname(
-        order["copy"]
-    )  # the kernel's connection file goes where it gets cleared
+    tempfile.tempdir = os.path.dirname(order["copy"])  # for the kernel's connection file: it gets cleared
     source = order["source"].replace("{", "{{").replace("}", "}}")  # papermill takes paths for templates
     started = time.monotonic()
     papermill.execute_notebook(
