@@ -13,7 +13,9 @@ from itertools import count
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 FIGURE_MIME = "application/vnd.moe.figure+json"
 
@@ -99,35 +101,47 @@ def show(fig: Figure, *, name: str, alt: str, caption: str, tol: float = 1e-3) -
 
 
 def figure_data(fig: Figure) -> dict[str, list]:
-    """What is drawn, read off the figure itself: lines, points, bars and images of every axes."""
+    """What is drawn, read off the figure itself: every axes' lines, points, areas, bars, colours, images."""
     data = {}
     for index, ax in enumerate(fig.axes):
+        bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+        others = [
+            c for c in ax.collections if not isinstance(c, PathCollection | QuadMesh)
+        ]  # bands, error bars
+        outlines = [path for collection in others for path in collection.get_paths()]
+        shapes = [patch for patch in ax.patches if patch not in bars]
+        outlines += [shape.get_patch_transform().transform_path(shape.get_path()) for shape in shapes]
         drawn = {
             "line": [line.get_xydata() for line in ax.lines],
-            "points": [np.asarray(c.get_offsets()) for c in ax.collections if len(c.get_offsets())],
-            "area": [path.vertices for c in ax.collections for path in c.get_paths() if c.get_array() is None]
-            if any(not len(c.get_offsets()) for c in ax.collections) else [],
-            "bar": [np.array([bar.get_bbox().bounds for bar in ax.patches])] if ax.patches else [],
-            "image": [_coarse(np.asarray(image.get_array(), dtype=float)) for image in ax.images],
-        }  # fmt: skip
+            "points": [c.get_offsets() for c in ax.collections if isinstance(c, PathCollection)],
+            "area": [outline.vertices for outline in outlines],
+            "bar": [[bar.get_bbox().bounds for bar in bars]] if bars else [],
+            "colour": [c.get_array() for c in ax.collections if c.get_array() is not None],
+            "image": [image.get_array() for image in ax.images],
+        }
         for kind, series in drawn.items():
             for number, values in enumerate(series):
-                values = np.asarray(np.ma.filled(np.ma.asarray(values, dtype=float), np.nan))
-                step = max(1, -(-len(values) // _MOST_POINTS))
-                data[f"axes{index}/{kind}{number}"] = _rounded(values[::step])
+                values = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+                kept = _coarse(values) if kind == "image" else _thinned(values)
+                data[f"axes{index}/{kind}{number}"] = _rounded(kept)
     return data
 
 
+def _thinned(series: np.ndarray) -> np.ndarray:
+    """Every n-th row, so that at most ``_MOST_POINTS`` are left."""
+    return series[:: -(-len(series) // _MOST_POINTS) or 1]
+
+
 def _coarse(image: np.ndarray, most: int = 24) -> np.ndarray:
-    """An image reduced to block means of at most ``most`` a side."""
+    """An image reduced to block means of at most ``most`` a side; NaN where a block has a missing value."""
     rows, columns = (np.array_split(np.arange(size), min(size, most)) for size in image.shape[:2])
     return np.array([[image[np.ix_(r, c)].mean() for c in columns] for r in rows])
 
 
 def _rounded(values: np.ndarray) -> list:
-    return np.vectorize(lambda x: float(f"{x:.6g}") if np.isfinite(x) else None, otypes=[object])(
-        values
-    ).tolist()
+    """Nested lists of numbers with six significant digits; what is not finite becomes None, as in JSON."""
+    six_digits = np.vectorize(lambda x: float(f"{x:.6g}") if np.isfinite(x) else None, otypes=[object])
+    return six_digits(values).tolist()
 
 
 def _png(fig: Figure) -> bytes:
@@ -145,19 +159,24 @@ def _html(fig: Figure, name: str, alt: str, caption: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r"<text.*?</text>", _readable, svg, flags=re.S)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)  # the page's own font
     svg = _own_ids(svg, prefix=hashlib.sha256(name.encode()).hexdigest()[:6])
     width = float(re.search(r'width="([\d.]+)pt"', svg)[1]) * 4 / 3
-    svg = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-        rf'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="\1" '
-        rf'role="img" aria-label="{escape(alt, quote=True)}" '
-        rf'style="width:100%;max-width:{width:.0f}px;height:auto;font-family:inherit">',
-        svg,
-        count=1,
+    view = re.search(r'viewBox="([^"]*)"', svg)[1]
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{view}" role="img" aria-label="{escape(alt, quote=True)}" '
+        f'style="width:100%;max-width:{width:.0f}px;height:auto;font-family:inherit">'
     )
+    svg = head + svg[svg.index(">") + 1 :]
     words = f"<figcaption>{escape(caption)}</figcaption>"
     return f'<figure class="moe-figure" id="figure-{name}">\n{svg}{words}\n</figure>'
+
+
+def _readable(text: re.Match) -> str:
+    """Coloured words drawn towards the ink: no hue has contrast 4.5:1 on both white and near-black."""
+    return re.sub(r"fill: (#\w{6})", r"fill: color-mix(in srgb, \1 70%, currentColor)", text[0])
 
 
 def _own_ids(svg: str, prefix: str) -> str:

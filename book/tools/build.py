@@ -7,6 +7,7 @@ their outputs.
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import scorecard
 from freshness import ROOT, UnreadableNotebook, chapters, read
+from tqdm import tqdm
 
 
 def build(root: Path = ROOT) -> Path:
@@ -25,21 +27,48 @@ def build(root: Path = ROOT) -> Path:
         scorecard.write(root)
     except (UnreadableNotebook, ValueError) as error:
         raise SystemExit(f"The book was not built: {error}") from None
-    jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
-    command = [jupyter_book, "build", "-W", "-n", "--keep-going", "-q", str(root)]
-    finished = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if finished.returncode:
+    status, said = run_jupyter_book(root)
+    if status:
         # A page that warned is remembered as read; without its memory the next build warns again.
         shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
-        raise SystemExit(_explain(finished.stdout + finished.stderr, root))
-    return root / "_build" / "html" / "index.html"
+        raise SystemExit(_explain(said, root))
+    # Sphinx copies static files only when some page has changed.
+    html = root / "_build" / "html"
+    shutil.copytree(root / "book" / "_static", html / "_static", dirs_exist_ok=True)
+    return html / "index.html"
+
+
+def run_jupyter_book(root: Path) -> tuple[int, str]:
+    """Run Jupyter Book with a progress bar; its exit status, and all that it said."""
+    program = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    if not program:
+        raise SystemExit(f"The book was not built: {sys.executable} has no Jupyter Book; run `make setup`")
+    process = subprocess.Popen(
+        [program, "build", "-W", "-n", "--keep-going", str(root)],
+        cwd=root,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    said = []
+    shape = "{desc} |{bar:30}| {elapsed}"
+    with tqdm(total=200, desc="Building the book", bar_format=shape, disable=None, leave=False) as bar:
+        for line in process.stdout:
+            said.append(line)
+            if match := re.search(r"(reading|writing).*\[ *(\d+)%\]", line):
+                bar.n = int(match[2]) + (100 if match[1] == "writing" else 0)
+                bar.refresh()
+    return process.wait(), "".join(said)
 
 
 def _explain(output: str, root: Path) -> str:
     output = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{root}/", "")
     problems = list(dict.fromkeys(re.findall(r"^.*(?:WARNING|ERROR): .*$", output, flags=re.M)))
     if not problems:
-        return f"The book was not built. What Jupyter Book said:\n{output.strip()}"
+        last_words = "\n".join(output.strip().splitlines()[-20:])
+        return f"The book was not built. The last that Jupyter Book said:\n{last_words}"
     return "\n".join([f"The book was not built: {len(problems)} problem(s).", *problems])
 
 
@@ -47,7 +76,8 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    print("Building the book …", flush=True)
+    if not sys.stderr.isatty():
+        print("Building the book …", flush=True)
     print(f"Done. Open {build().as_uri()}")
 
 

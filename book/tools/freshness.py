@@ -15,6 +15,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED_SCALE = "pocket"
+NO_OUTCOME = {"colab", "injected-parameters"}  # tags of cells that do not decide what the others show
 
 
 class UnreadableNotebook(ValueError):
@@ -47,12 +48,12 @@ def code_hash(nb: nbformat.NotebookNode, root: Path = ROOT) -> str:
     """Hash of everything that decides a notebook's outputs: its code, the library, the lock.
 
     Comments and docstrings do not count, so that mending a sentence in the library does not make ten
-    chapters stale.
+    chapters stale; nor does the Colab cell, so that a fork with an address of its own stays fresh.
     """
     root = Path(root)
     digest = hashlib.sha256()
     for cell in nb.cells:
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", []):
+        if cell.cell_type == "code" and not NO_OUTCOME & set(cell.metadata.get("tags", [])):
             _feed(digest, "cell", code_only(cell.source).encode())
     library = root / "moe_lib"
     for path in sorted(p for p in library.rglob("*") if p.suffix in {".py", ".safetensors"}):

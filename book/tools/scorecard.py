@@ -112,8 +112,7 @@ def _row(claim: dict, judged: dict) -> str:
     measured = "–"
     if judged["scale"]:
         word += f" at {judged['scale']} scale"
-        interval = "{estimate:.3g} [{low:.3g}, {high:.3g}]".format(**judged["quantity"])
-        measured = f"{interval}, {judged['seeds']} seeds, {judged['environment']['device']}"
+        measured = f"{_measured(judged['quantity'], judged['seeds'])}, {judged['environment']['device']}"
     return (
         "| "
         + " | ".join(
@@ -121,6 +120,12 @@ def _row(claim: dict, judged: dict) -> str:
         )
         + " |"
     )
+
+
+def _measured(quantity: dict, seeds: int) -> str:
+    if quantity["low"] == quantity["high"]:
+        return f"{quantity['estimate']:.3g}, exact"
+    return "{estimate:.3g} [{low:.3g}, {high:.3g}]".format(**quantity) + f", {seeds} seeds"
 
 
 def _require(keys: set[str], mapping: dict, where: str) -> None:

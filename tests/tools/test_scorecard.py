@@ -1,0 +1,264 @@
+"""Claims and numbers become verdicts by code; a claim that cannot be judged is named."""
+
+import copy
+import json
+
+import pytest
+import scorecard
+import yaml
+from freshness import ROOT
+from lift import lift
+from scorecard import BadClaim, judge, read_papers, write
+
+CLAIM = {
+    "id": "A1",
+    "claim": "It gains.",
+    "published": "+2.1",
+    "where": "table 3",
+    "test": "gain over LoRA",
+    "quantity": "gain",
+    "supported": {"above": 0.5},
+    "contradicted": {"below": 0.1},
+}
+PAPER = {"title": "A paper", "cite": "key2024paper", "chapter": "04_a", "claims": [CLAIM]}
+REAL = sorted((ROOT / "book" / "claims").glob("*.yaml"))
+
+
+@pytest.fixture
+def book(tmp_path):
+    return Book(tmp_path)
+
+
+class Book:
+    """A book with one claim, for tests to fill and to damage."""
+
+    def __init__(self, root):
+        self.root = root
+        self.paper = copy.deepcopy(PAPER)
+        self.claim = self.paper["claims"][0]
+
+    def write(self, relative, text):
+        path = self.root / "book" / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def add_claims(self, name="a.yaml", **paper):
+        self.write(f"claims/{name}", yaml.safe_dump({**self.paper, **paper}, allow_unicode=True))
+
+    def add_results(self, low, high, scale="pocket", chapter="04_a", name="gain", **changes):
+        quantity = {"estimate": (low + high) / 2, "low": low, "high": high}
+        results = {"scale": scale, "seeds": 10, "quantities": {name: quantity}}
+        results["environment"] = {"device": "cpu (x86)"}
+        self.write(f"results/{chapter}/{scale}.json", json.dumps(results | changes))
+
+    def table(self):
+        """The rows of the scorecard's tables: cells, without the escapes of pipes."""
+        rows = [line for line in scorecard.scorecard(self.root).splitlines() if line.startswith("| **")]
+        split = [row.replace("\\|", "¦").strip("| ").split(" | ") for row in rows]
+        return [[cell.replace("¦", "|") for cell in cells] for cells in split]
+
+
+def test_an_empty_book_says_so(book):
+    assert scorecard.scorecard(book.root) == "No claim has been put to a test yet.\n"
+    book.add_claims(claims=[])
+    page = scorecard.scorecard(book.root)
+    assert page.startswith("No claim has been put to a test yet.\n\n## A paper\n")
+
+
+def test_a_claim_without_results_is_not_run_yet(book):
+    book.add_claims()
+    book.add_results(0.6, 0.9, scale="smoke")  # proves nothing
+    book.add_results(0.6, 0.9, chapter="05_b")
+    [[_, _, measured, verdict]] = book.table()
+    assert (measured, verdict) == ("–", "– **not run yet**")
+    assert "**1 claims.** – not run yet: 1" in scorecard.scorecard(book.root)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.6, 0.9, "✓ **supported**"), (-0.2, 0.05, "✗ **contradicted**"), (0.3, 0.9, "○ **inconclusive**")],
+)
+def test_a_claim_is_judged_by_its_thresholds_and_told_with_its_scale(book, low, high, verdict):
+    book.add_claims()
+    book.add_results(low, high)
+    [row] = book.table()
+    estimate = (low + high) / 2
+    assert row == [
+        "**A1** It gains. *Test:* gain over LoRA.",
+        "+2.1 (table 3)",
+        f"{estimate:.3g} [{low:.3g}, {high:.3g}], 10 seeds, cpu (x86)",
+        f"{verdict} at pocket scale",
+    ]
+
+
+def test_the_gpu_run_decides_where_there_is_one(book):
+    book.add_results(0.6, 0.9, scale="pocket")
+    book.add_results(0.0, 0.05, scale="gpu")
+    judged = judge(CLAIM, "04_a", book.root)
+    assert (judged["verdict"], judged["scale"]) == ("contradicted", "gpu")
+
+
+def test_verdicts_are_counted(book):
+    claims = [{**CLAIM, "id": f"A{i}", "quantity": name} for i, name in enumerate(["gain", "loss", "gain"])]
+    book.add_claims(claims=claims)
+    quantities = {
+        "gain": {"estimate": 1, "low": 1, "high": 1},
+        "loss": {"estimate": 0.3, "low": 0.3, "high": 0.3},
+    }
+    book.add_results(1, 1, quantities=quantities)
+    book.add_claims("b.yaml", title="B paper", chapter="05_b")
+    page = scorecard.scorecard(book.root)
+    assert page.startswith("**4 claims.** ✓ supported: 2 · ○ inconclusive: 1 · – not run yet: 1\n")
+
+
+def test_papers_come_in_the_order_of_their_chapters_and_lead_to_them(book):
+    book.add_claims("a.yaml", title="Late", chapter="10_late")
+    book.add_claims("b.yaml", title="Early", chapter="02_early", cite=None)
+    page = scorecard.scorecard(book.root)
+    assert page.index("## Early") < page.index("## Late")
+    assert "Tested in {doc}`/chapters/02_early`.\n" in page
+    assert "Tested in {doc}`/chapters/10_late`. {cite}`key2024paper`\n" in page
+
+
+def test_a_claim_without_a_number_says_so(book):
+    book.claim["published"] = None
+    book.add_claims()
+    assert book.table()[0][1] == "no number (table 3)"
+
+
+def test_pipes_and_line_breaks_do_not_break_the_table(book):
+    book.claim.update(claim="P(a|b) and\n|x| grow.", where="page 3 | 4")
+    book.add_claims()
+    [row] = book.table()
+    assert len(row) == 4
+    assert row[0] == "**A1** P(a|b) and |x| grow. *Test:* gain over LoRA."
+    assert row[1] == "+2.1 (page 3 | 4)"
+
+
+@pytest.mark.parametrize("key", sorted(scorecard.PAPER_KEYS))
+def test_a_claims_file_that_lacks_something_is_named(book, key):
+    del book.paper[key]
+    book.add_claims("zhong.yaml")
+    with pytest.raises(BadClaim) as error:
+        read_papers(book.root)
+    assert str(error.value) == f"zhong.yaml: lacks {key}"
+
+
+@pytest.mark.parametrize("key", sorted(scorecard.CLAIM_KEYS))
+def test_a_claim_that_lacks_something_is_named(book, key):
+    del book.claim[key]
+    book.add_claims("zhong.yaml")
+    with pytest.raises(BadClaim) as error:
+        read_papers(book.root)
+    assert str(error.value) == f"zhong.yaml, claim {'?' if key == 'id' else 'A1'}: lacks {key}"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "a.yaml: expected a mapping with chapter, claims, title"),
+        ("- one\n- two\n", "a.yaml: expected a mapping"),
+        ("title: 'open\n", "a.yaml: not YAML .*line 2"),
+        ("title: A\nchapter: b\nclaims: none\n", "a.yaml: claims should be a list of mappings"),
+        ("title: A\nchapter: b\nclaims: [one, two]\n", "a.yaml: claims should be a list of mappings"),
+    ],
+)
+def test_what_is_no_claims_file_is_named_in_one_line(book, text, says):
+    book.write("claims/a.yaml", text)
+    with pytest.raises(BadClaim, match=says) as error:
+        read_papers(book.root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("supported", "says"),
+    [
+        ({"above": 0.05}, "thresholds overlap"),
+        ({"over": 1}, "a threshold is"),
+        (0.5, "got 0.5"),
+        ({"above": None}, ""),
+    ],
+)
+def test_bad_thresholds_are_noticed_before_the_first_run(book, supported, says):
+    book.claim["supported"] = supported
+    book.add_claims()
+    with pytest.raises(BadClaim, match=f"a.yaml, claim A1: .*{says}"):
+        read_papers(book.root)
+
+
+@pytest.mark.parametrize(
+    ("results", "says"),
+    [
+        ({"name": "loss"}, "claim A1, pocket.json of 04_a: has no 'gain'; it has loss"),
+        ({"quantities": {}}, "pocket.json of 04_a: has no 'gain'; it has none"),
+        ({"quantities": {"gain": {"estimate": 1}}}, "claim A1, pocket.json of 04_a, gain: lacks high, low"),
+        ({"low": 2, "high": 1}, "claim A1, pocket.json of 04_a: an interval runs from low to high"),
+    ],
+)
+def test_results_that_do_not_fit_a_claim_are_named(book, results, says):
+    book.add_results(**{"low": 0.6, "high": 0.9, **results})
+    with pytest.raises(BadClaim, match=says):
+        judge(CLAIM, "04_a", book.root)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "pocket.json: not JSON"),
+        ("{}", "claim A1, pocket.json of 04_a: lacks environment, quantities, seeds"),
+    ],
+)
+def test_damaged_results_are_named(book, text, says):
+    book.write("results/04_a/pocket.json", text)
+    with pytest.raises(ValueError, match=says):
+        judge(CLAIM, "04_a", book.root)
+
+
+def test_the_page_is_written_only_when_it_changes(book):
+    book.add_claims()
+    path = write(book.root)
+    assert path == book.root / "book" / "_generated" / "scorecard.md"
+    assert path.read_text(encoding="utf-8") == scorecard.scorecard(book.root)
+    path.chmod(0o444)
+    before = path.stat().st_mtime_ns
+    assert write(book.root).stat().st_mtime_ns == before
+    path.chmod(0o644)
+    book.add_results(0.6, 0.9)
+    assert "supported" in write(book.root).read_text(encoding="utf-8")
+
+
+def test_the_real_scorecard_can_be_made():
+    assert scorecard.scorecard().startswith("**")
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_real_claims_lead_to_what_there_is(path):
+    paper = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert (ROOT / "chapters" / f"{paper['chapter']}.ipynb").exists()
+    bibliography = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    assert "cite" not in paper or f"{{{paper['cite']}," in bibliography
+    results = json.loads(
+        (ROOT / "book" / "results" / paper["chapter"] / "pocket.json").read_text(encoding="utf-8")
+    )
+    assert {claim["quantity"] for claim in paper["claims"]} <= set(results["quantities"])
+
+
+def test_ids_of_real_claims_are_unique():
+    ids = [claim["id"] for paper in read_papers() for claim in paper["claims"]]
+    assert ids and len(ids) == len(set(ids))
+
+
+def test_the_chapter_applies_the_thresholds_of_its_claims_file():
+    paper = yaml.safe_load((ROOT / "book" / "claims" / "warm_up.yaml").read_text(encoding="utf-8"))
+    chapter = lift(ROOT / "chapters" / f"{paper['chapter']}.ipynb", "thresholds")
+    assert chapter.thresholds == {
+        claim["id"]: (claim["quantity"], claim["supported"], claim["contradicted"])
+        for claim in paper["claims"]
+    }
+
+
+def test_a_number_without_chance_in_it_is_called_exact_and_has_no_seeds(book):
+    book.add_claims()
+    book.add_results(0.9, 0.9)
+    [row] = book.table()
+    assert row[2] == "0.9, exact, cpu (x86)"
