@@ -6,7 +6,7 @@ VENV := .venv/bin
 SETUP := $(PYTHON) book/tools/setup_env.py $(if $(CPU),--cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test notebooks gpu lab lint format lock cover clean
+.PHONY: help setup book test notebooks gpu lab course lint format lock cover clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ gpu: setup ## the book's own figures: the chapters at gpu scale, results kept in
 
 lab: setup ## JupyterLab on the chapters
 	@$(VENV)/jupyter lab chapters
+
+course: setup ## the chapters as assignments: no outputs, no solutions, in _build/course
+	@$(VENV)/python book/tools/course.py
 
 lint: setup ## style of the code, truth of the notebooks, addresses in step
 	@$(VENV)/ruff check .
