@@ -31,8 +31,8 @@ gpu: setup ## the book's own figures: the chapters at gpu scale, results kept in
 lab: setup ## JupyterLab on the chapters
 	@$(VENV)/jupyter lab chapters
 
-course: setup ## the chapters as assignments: no outputs, no solutions, in _build/course
-	@$(VENV)/python book/tools/course.py
+course: setup ## the chapters as assignments, without outputs and solutions, in _build/course
+	@$(VENV)/python book/tools/course.py $(CHAPTERS)
 
 lint: setup ## style of the code, truth of the notebooks, addresses in step
 	@$(VENV)/ruff check .
@@ -51,4 +51,4 @@ cover: setup ## paint the picture of the front page again
 	@$(VENV)/python book/tools/cover.py
 
 clean: ## remove what was built (the environment stays; `rm -r .venv` removes it)
-	rm -rf _build dist chapters/results book/_generated .pytest_cache .ruff_cache
+	rm -rf _build dist chapters/results book/_generated .pytest_cache .hypothesis .ruff_cache

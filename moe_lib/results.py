@@ -101,13 +101,21 @@ def load_results(out: str | Path, *, chapter: str, scale: str) -> dict | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this runs in, marked where files differ from it; None outside one."""
+    """The commit of the checkout this runs in, marked where the library differs from it; None outside one.
+
+    A chapter's own code is not asked about: its outputs carry the hash of that.
+    """
     here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--", ".", "../requirements.lock")
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
+    return f"{commit}-dirty" if changed else commit

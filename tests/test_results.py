@@ -149,17 +149,33 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
-def test_the_commit_is_the_checkouts_and_marked_where_files_differ(checkout):
+@pytest.mark.parametrize(
+    ("changed", "marked"),
+    [
+        ("moe_lib/results.py", True),
+        ("moe_lib/new.py", True),
+        ("requirements.lock", True),
+        ("chapters/00.ipynb", False),  # its outputs carry the hash of its code
+        ("book/results/00/pocket.json", False),
+    ],
+)
+def test_the_commit_is_marked_where_the_library_differs_from_it(checkout, changed, marked):
     git(checkout, "init", "-q")
     assert environment()["commit"] is None, "a repository without a commit"
-    (checkout / "file").write_text("1")
-    git(checkout, "add", "file")
+    for name in (
+        "moe_lib/results.py",
+        "requirements.lock",
+        "chapters/00.ipynb",
+        "book/results/00/pocket.json",
+    ):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("1")
+    git(checkout, "add", ".")
     git(checkout, "commit", "-q", "-m", "first")
-    git(checkout, "tag", "v1", "-m", "a tag does not hide the hash")
     commit = git(checkout, "rev-parse", "HEAD")[:12]
     assert environment()["commit"] == commit
-    (checkout / "file").write_text("2")
-    assert environment()["commit"] == f"{commit}-dirty"
+    (checkout / changed).write_text("2")
+    assert environment()["commit"] == (f"{commit}-dirty" if marked else commit)
 
 
 def test_outside_a_checkout_and_without_git_there_is_no_commit(checkout, monkeypatch):

@@ -14,13 +14,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-import scorecard
 from freshness import ROOT, UnreadableNotebook, chapters, read
 from tqdm import tqdm
+
+try:
+    import scorecard
+except ModuleNotFoundError as error:
+    missing = error.name.partition(".")[0]
+    sys.exit(f"The book was not built: {missing} is not installed: pip install -e . or make setup")
 
 
 def build(root: Path = ROOT) -> Path:
     """Build the book and return its first page; raises SystemExit with one line where it cannot."""
+    try:
+        return _build(root)
+    except OSError as error:
+        where = f"{error.filename}: {error.strerror}" if error.filename else error
+        raise SystemExit(f"The book was not built: {where}") from None
+
+
+def _build(root: Path) -> Path:
     try:
         for path in chapters(root):
             read(path)
@@ -66,6 +79,8 @@ def run_jupyter_book(root: Path) -> tuple[int, str]:
 def _explain(output: str, root: Path) -> str:
     output = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{root}/", "")
     problems = list(dict.fromkeys(re.findall(r"^.*(?:WARNING|ERROR): .*$", output, flags=re.M)))
+    if refused := re.findall(r"(?:Permission|OS)Error: \[Errno -?\d+\] (.+): '(.+)'$", output, flags=re.M):
+        return f"The book was not built: {refused[-1][1]}: {refused[-1][0]}"
     if not problems:
         last_words = "\n".join(output.strip().splitlines()[-20:])
         return f"The book was not built. The last that Jupyter Book said:\n{last_words}"

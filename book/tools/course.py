@@ -1,6 +1,6 @@
 """Cut a student's version of the chapters: the same notebooks without outputs and without solutions.
 
-    python book/tools/course.py [CHAPTER.ipynb …]      -> _build/course/, all chapters by default
+    python book/tools/course.py [CHAPTER …]      -> _build/course/, all chapters by default
 
 What stands between `# BEGIN SOLUTION` and `# END SOLUTION` gives way to a line that says where to write; the
 checks below it stay, so a student sees at once whether the answer holds. The instructor's version is the
@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import nbformat
-from freshness import ROOT, UnreadableNotebook, chapters, read
+from freshness import ROOT, chapters, read
+from run import choose
 
 SOLUTION = re.compile(r"^([ \t]*)# BEGIN SOLUTION[ \t]*\n.*?^[ \t]*# END SOLUTION[ \t]*$", re.S | re.M)
 BLANK = r'\1raise NotImplementedError("write your solution here")'
@@ -48,16 +49,16 @@ def _is_fold(cell: nbformat.NotebookNode) -> bool:
     )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument(
-        "chapters", nargs="*", type=Path, metavar="CHAPTER.ipynb", help="default: every chapter"
-    )
+    told = "name, start of a name (00) or path; default: all"
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=told)
+    names = parser.parse_args(arguments).chapters
     try:
-        for path in write(parser.parse_args().chapters or chapters()):
-            print(path.relative_to(ROOT))
-    except UnreadableNotebook as error:
+        for path in write(choose(names, chapters(root)), root):
+            print(path.relative_to(root))
+    except ValueError as error:
         sys.exit(f"course: {error}")
 
 

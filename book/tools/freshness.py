@@ -37,11 +37,21 @@ def read(path: Path) -> nbformat.NotebookNode:
     except OSError as error:
         raise UnreadableNotebook(f"{path}: cannot be read ({error.strerror})") from None
     except (AttributeError, KeyError, TypeError):
-        raise UnreadableNotebook(f"{path}: not a valid notebook (JSON that is not laid out as one)") from None
+        raise _invalid(path, "JSON that is not laid out as one") from None
     except (ValueError, nbformat.ValidationError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnreadableNotebook(f"{path}: not a valid notebook ({reason})") from None
+        raise _invalid(path, reason) from None
     return nb
+
+
+def _invalid(path: Path, reason: str) -> UnreadableNotebook:
+    path = Path(path)
+    if path.resolve().parent.name == "chapters":  # as git calls it in the root, where commands are typed
+        path = Path("chapters") / path.name
+    return UnreadableNotebook(
+        f"{path}: not a valid notebook ({reason}); mend it, or take the last committed version: "
+        f"git checkout -- {path}"
+    )
 
 
 def code_hash(nb: nbformat.NotebookNode, root: Path = ROOT) -> str:

@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import freshness
+import locked
 import nbformat
 from runner import Failure, Job, Outcome, run_all
 
@@ -42,8 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
         print("warning: there is no GPU in use; gpu scale takes hours on a CPU", file=sys.stderr)
     jobs, outcomes = sort_out(paths, device, options)
     if not options.list:
+        if jobs and is_committed_run(options) and (difference := locked.first_difference(options.root)):
+            print(f"run.py: {difference}; run `make setup`, then `make notebooks`", file=sys.stderr)
+            return 1
         try:
             outcomes += asyncio.run(run_all(jobs, options.jobs)) if jobs else []
+        except OSError as error:
+            where = f"{error.filename}: {error.strerror}" if error.filename else error
+            print(f"run.py: {where}", file=sys.stderr)
+            return 1
         except (asyncio.CancelledError, KeyboardInterrupt):
             print("interrupted: nothing of the chapters that were running was kept", file=sys.stderr)
             return 130
@@ -76,6 +84,11 @@ def plan(path: Path, device: str, options: argparse.Namespace) -> Job:
     nb = freshness.read(path)
     if not any(c.cell_type == "code" and "parameters" in c.metadata.get("tags", []) for c in nb.cells):
         raise Failure("no code cell is tagged `parameters`; tag the one that sets scale, device, seeds, out")
+    scales = nb.metadata.get("moe_scales", list(BUDGETS))
+    if not isinstance(scales, list) or not set(map(str, scales)) <= set(BUDGETS):
+        raise Failure(f"metadata moe_scales is {scales!r}; it should be a list from {', '.join(BUDGETS)}")
+    if options.scale not in scales:
+        raise Failure(f"has no scale {options.scale!r}; possible: {', '.join(scales)}")
     return Job(
         path=path,
         root=options.root,

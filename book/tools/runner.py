@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import freshness
 import nbformat
+import psutil
 from progress import Progress
 from worker import committed_form, stop_tree
 
@@ -92,8 +94,10 @@ async def run_all(jobs: list[Job], workers: int | None) -> list[Outcome]:
     ticking = asyncio.create_task(progress.tick())
     base = jobs[0].root / "_build" / "runs"
     base.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(base)
+    mine = f".work-{os.getpid()}-"
     try:
-        with tempfile.TemporaryDirectory(prefix=".work-", dir=base, ignore_cleanup_errors=True) as scratch:
+        with tempfile.TemporaryDirectory(prefix=mine, dir=base, ignore_cleanup_errors=True) as scratch:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(run_chapter(job, Path(scratch), threads, slots, progress))
@@ -103,6 +107,14 @@ async def run_all(jobs: list[Job], workers: int | None) -> list[Outcome]:
         ticking.cancel()
         progress.close()
     return [task.result() for task in tasks]
+
+
+def remove_leftovers(base: Path) -> None:
+    """Remove the work folders of runs that were killed before they could do it themselves."""
+    for folder in base.glob(".work-*"):
+        owner = folder.name.split("-")[1]
+        if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def run_chapter(
@@ -186,7 +198,10 @@ def keep_partial(job: Job, executed: Path) -> str:
         nb = committed_form(freshness.read(executed))
     except freshness.UnreadableNotebook:
         return "nothing was run"
-    write_atomic(job.partial, (nbformat.writes(nb) + "\n").encode())
+    try:
+        write_atomic(job.partial, (nbformat.writes(nb) + "\n").encode())
+    except OSError as error:
+        return f"nothing was kept: {error}"
     return f"see {job.partial.relative_to(job.root)}"
 
 

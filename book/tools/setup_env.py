@@ -40,6 +40,10 @@ def main():
     wanted = fingerprint(arguments.cpu)
     if READY.exists() and READY.read_text() == wanted and venv_python().exists():
         return
+    if not os.access(VENV if VENV.exists() else ROOT, os.W_OK):
+        sys.exit(
+            f"{ROOT} is read-only for you: copy it to a folder of your own, and repeat the command there"
+        )
     started = time.monotonic()
     make_venv()
     READY.unlink(missing_ok=True)  # from here on the old answer no longer holds, even if we are interrupted
@@ -108,10 +112,12 @@ def make_venv():
         [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
     )
     if made.returncode:
-        sys.exit(
-            f"No virtual environment could be made with {sys.executable}: its venv module is incomplete. "
-            f"On Debian and Ubuntu: apt install python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-        )
+        said = (made.stdout + made.stderr).strip()
+        reason = said.splitlines()[-1] if said else "it said nothing"
+        if "ensurepip" in said or "No module named" in said:
+            version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+            reason = f"its venv module is incomplete. On Debian and Ubuntu: apt install python{version}-venv"
+        sys.exit(f"No virtual environment could be made with {sys.executable}: {reason}")
 
 
 def pip(arguments, total=None):

@@ -46,6 +46,25 @@ def sideways_scrolling(visit: Visit) -> list[str]:
     return problems
 
 
+def dead_menus(visit: Visit) -> list[str]:
+    """On a phone, menu and contents hide behind buttons of the page's own bar; each opens with a click."""
+    visit.page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    found = []
+    for menu, name in (("primary", "menu"), ("secondary", "contents")):
+        button = visit.page.locator(f".bd-header-article .{menu}-toggle:visible")
+        if not button.count():
+            if menu == "primary":  # a page without headings has no contents
+                found.append(f"no button for the {name}")
+            continue
+        button.first.click()
+        try:
+            visit.page.locator(f"#pst-{menu}-sidebar-modal[open]").wait_for(timeout=WAIT_MS / 10)
+        except TooLate:
+            found.append(f"the button does not open the {name}")
+        visit.page.keyboard.press("Escape")
+    return found
+
+
 def images_without_words(visit: Visit) -> list[str]:
     return [f"no text for those who cannot see it: {tag}" for tag in visit.page.evaluate(script("wordless"))]
 

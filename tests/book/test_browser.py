@@ -50,6 +50,7 @@ def test_from_a_file_on_a_phone(page, context_of, site):
     visit = open_page(context_of(PHONE, "dark"), f"{home}{page}.html", home)
     problems = [
         *checks.sideways_scrolling(visit),
+        *checks.dead_menus(visit),
         *checks.raw_math(visit),
         *checks.open_solutions(visit, solutions(page)),
         *checks.console_errors(visit),

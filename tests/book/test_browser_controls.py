@@ -194,6 +194,21 @@ BOOK_CONTROLS = {
         (PAGES[0], "_static/book.css", r"\Z", "article p { color: #222832 }"),
         "serious: color-contrast",
     ),
+    "buttons of a hidden bar are the first ones": (
+        checks.dead_menus,
+        (
+            CHAPTER,
+            f"{CHAPTER}.html",
+            '<header id="pst-header" class="bd-header" hidden>',
+            r'\g<0><i class="primary-toggle"></i><i class="secondary-toggle"></i>',
+        ),
+        "does not open the menu",
+    ),
+    "the page has no bar": (
+        checks.dead_menus,
+        (CHAPTER, f"{CHAPTER}.html", "bd-header-article", "bd-header-elsewhere"),
+        "no button for the menu",
+    ),
     "a solution is not folded": (
         checks.open_solutions,
         (CHAPTER, f"{CHAPTER}.html", "solution dropdown", "solution"),

@@ -178,6 +178,21 @@ def run_check(word: str, **answers: object) -> None:
     exec(source, {**vars(CHAPTER), **answers})
 
 
+def far(shrink=F.avg_pool2d, mode="bilinear"):
+    """An answer to the exercise on the far expert; by default a right one."""
+
+    def far_expert(u, weight, ratio):
+        small = F.conv2d(shrink(u, ratio), weight, padding=1, groups=len(weight))
+        return F.interpolate(small, size=u.shape[-2:], mode=mode)
+
+    return far_expert
+
+
+def test_a_right_answer_of_another_form_passes():
+    run_check("far_expert", far_expert=far())
+    run_check("condition", condition=lambda ratio: np.linalg.cond(CHAPTER.basis(ratio).flatten(1).double()))
+
+
 @pytest.mark.parametrize("word", ["middle_weight", "far_expert", "condition"])
 def test_the_chapters_solution_passes_its_check(word, capsys):
     run_check(word)
@@ -189,9 +204,14 @@ def test_the_chapters_solution_passes_its_check(word, capsys):
     [
         ("middle_weight", lambda s: CHAPTER.middle_weight(s) ** 0.5, "Did you square"),
         ("middle_weight", lambda s: 4 * CHAPTER.middle_weight(s) / 9, "middle tap"),
+        ("middle_weight", lambda s: None, "returns nothing"),
         ("far_expert", CHAPTER.expert, "do you shrink first"),
-        ("condition", lambda ratio: CHAPTER.condition(ratio) ** 2, "ratio 8 is off"),
-        ("condition", lambda ratio: CHAPTER.condition(ratio) + 1, "ratio 1 should be 1"),
+        ("far_expert", far(shrink=lambda u, r: u[..., ::r, ::r]), "do you average"),
+        ("far_expert", far(shrink=F.max_pool2d), "do you average"),
+        ("far_expert", far(mode="nearest"), "enlarge bilinearly"),
+        ("far_expert", lambda u, weight, r: far()(u, torch.ones_like(weight), r), "one kernel per channel"),
+        ("condition", lambda ratio: CHAPTER.condition(ratio) ** 2, "not squared"),
+        ("condition", lambda ratio: CHAPTER.condition(ratio) + 1, "ratio 1 should be about 1"),
     ],
 )
 def test_control_a_likely_mistake_gets_its_hint(word, mistake, hint):

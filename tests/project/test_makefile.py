@@ -78,6 +78,12 @@ def test_cpu_reaches_the_setup(cpu: str, expected: bool) -> None:
     assert ("setup_env.py --cpu" in make("-n", "setup", cpu)) is expected
 
 
+def test_clean_removes_every_cache_and_keeps_the_environment() -> None:
+    removed = make("-n", "clean").split()
+    assert {"_build", ".pytest_cache", ".hypothesis", ".ruff_cache"} <= set(removed)
+    assert ".venv" not in removed
+
+
 def test_the_cells_of_every_chapter_are_among_the_tests() -> None:
     # `make test` names the folder; nbval must be switched on for pytest to see anything in it.
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "chapters"]

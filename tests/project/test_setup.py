@@ -238,10 +238,35 @@ def test_in_a_repository_that_was_moved_the_environment_is_made_anew(made: Skele
 
 def test_an_incomplete_python_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup_env, "VENV", tmp_path / ".venv")
-    failed = subprocess.CompletedProcess([], 1, "", "The virtual environment was not created successfully")
+    for said in (
+        "was not created successfully because ensurepip is not\navailable.\n",
+        "No module named venv",
+    ):
+        failed = subprocess.CompletedProcess([], 1, said, "")
+        monkeypatch.setattr(setup_env.subprocess, "run", lambda *_, failed=failed, **__: failed)
+        with pytest.raises(SystemExit, match=r"venv module is incomplete.* apt install python3\.\d+-venv$"):
+            setup_env.make_venv()
+
+
+def test_any_other_word_of_venv_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup_env, "VENV", tmp_path / ".venv")
+    failed = subprocess.CompletedProcess([], 1, "", "warning\nError: [Errno 28] No space left on device\n")
     monkeypatch.setattr(setup_env.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(SystemExit, match=r"venv module is incomplete.* apt install python3\.\d+-venv$"):
+    with pytest.raises(
+        SystemExit, match=r"^No virtual .* with .*: Error: \[Errno 28\] No space left on device$"
+    ):
         setup_env.make_venv()
+
+
+def test_a_checkout_that_is_read_only_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup_env, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(setup_env, "READY", tmp_path / ".venv" / ".ready")
+    monkeypatch.setattr(setup_env.os, "access", lambda *_: False)  # root could write whatever the rights say
+    monkeypatch.setattr(setup_env, "make_venv", lambda: pytest.fail("it tried all the same"))
+    monkeypatch.setattr(sys, "argv", ["setup_env.py"])
+    with pytest.raises(SystemExit, match=r"is read-only for you: copy it to a folder of your own") as error:
+        setup_env.main()
+    assert str(ROOT) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_without_a_gpu_the_gpu_packages_are_left_out(made: Skeleton) -> None:
@@ -266,5 +291,5 @@ def test_a_broken_notebook_is_named(tmp_path: Path) -> None:
     command = [sys.executable, str(tmp_path / "book" / "tools" / "build.py")]
     message = one_line(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
     assert message.startswith("The book was not built: ")
-    assert "07_broken.ipynb" in message
-    assert "not a valid notebook" in message
+    assert "chapters/07_broken.ipynb: not a valid notebook" in message
+    assert message.endswith("git checkout -- chapters/07_broken.ipynb")

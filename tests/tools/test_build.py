@@ -1,5 +1,7 @@
 """A build that cannot succeed says why in a line, and leaves nothing that makes the next one fail too."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -118,6 +120,32 @@ def test_a_bad_claim_is_named_in_one_line(root, jupyter_book, claims, says):
         build.build(root)
     assert "\n" not in str(error.value)
     assert calls == []
+
+
+def test_a_file_that_cannot_be_written_is_named_in_one_line(root, jupyter_book):
+    calls = jupyter_book()
+    (root / "book" / "_generated").write_text("a file where a folder should be")
+    with pytest.raises(SystemExit) as error:
+        build.build(root)
+    assert str(error.value) == f"The book was not built: {root / 'book' / '_generated'}: File exists"
+    assert calls == []
+
+
+def test_a_file_that_jupyter_book_cannot_write_is_named_in_one_line(root, jupyter_book):
+    jupyter_book(1, stdout="Traceback\nPermissionError: [Errno 13] Permission denied: '/b/_build/html'\n")
+    with pytest.raises(SystemExit, match=r"^The book was not built: /b/_build/html: Permission denied$"):
+        build.build(root)
+
+
+def test_without_the_library_it_says_what_to_install():
+    script = (
+        "import runpy, sys; sys.modules['moe_lib'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script, build.__file__]
+    environment = os.environ | {"PYTHONPATH": str(Path(build.__file__).parent)}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    said = "The book was not built: moe_lib is not installed: pip install -e . or make setup\n"
+    assert (finished.returncode, finished.stderr) == (1, said)
 
 
 def test_the_command_says_where_to_open_the_book(monkeypatch, capsys, tmp_path):

@@ -33,6 +33,11 @@ def test_valid_chapter_has_no_problems(nb: NotebookNode, root: Path) -> None:
     assert list(check.problems(sample.write(nb, root))) == []
 
 
+def test_a_chapter_may_say_which_scales_and_limits_it_has(nb: NotebookNode, root: Path) -> None:
+    nb.metadata.update(moe_scales=["smoke", "pocket"], moe_limits={"pocket": 300})
+    assert list(check.problems(sample.write(nb, root))) == []
+
+
 ONE_MACHINE = {
     "home": "/home/ada/book/data.npy",
     "mac": "/Users/ada/book",

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import os
 
 import course
 import pytest
@@ -59,6 +60,14 @@ def test_the_versions_are_valid_notebooks_in_a_folder_of_their_own(tmp_path):
     [made] = course.write(chapters(tmp_path), tmp_path)
     assert made.parent == tmp_path / "_build" / "course"
     assert "moe" not in read(made).metadata
+
+
+def test_chapters_are_named_as_for_the_runner(tmp_path, capsys):
+    sample.write(sample.make_chapter(sample.make_repository(tmp_path)), tmp_path)
+    course.main(["99"], tmp_path)
+    assert capsys.readouterr().out == f"_build/course/{sample.NAME}.ipynb\n".replace("/", os.sep)
+    with pytest.raises(SystemExit, match=rf"^course: no chapter '04'; there are: {sample.NAME}$"):
+        course.main(["04"], tmp_path)
 
 
 def test_a_solution_keeps_its_indentation_and_its_neighbours():

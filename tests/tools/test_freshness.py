@@ -304,6 +304,8 @@ def test_what_cannot_be_read_is_named_in_one_line_with_the_reason(tmp_path, cont
         read(path)
     assert str(error.value).startswith(f"{path}: ") and reason in str(error.value)
     assert "\n" not in str(error.value)
+    remedy = f"; mend it, or take the last committed version: git checkout -- {path}"
+    assert str(error.value).endswith(remedy) is (content is not None)
 
 
 def test_bytes_that_are_no_text_and_folders_are_no_notebooks(tmp_path):

@@ -152,6 +152,35 @@ def test_chapters_by_name_start_file_and_path(tmp_path, monkeypatch):
     assert run_script.choose(["chapters/01_b.ipynb"], paths) == [paths[1]]
 
 
+def test_a_scale_that_a_chapter_does_not_have_is_refused_and_the_others_go_on(tmp_path, capsys):
+    root = make_root(tmp_path)
+    add_chapter(root, "00_a", "1", moe_scales=["smoke", "pocket", "gpu"])
+    add_chapter(root, "01_b", "1")
+    paths = sorted((root / "chapters").iterdir())
+    jobs, outcomes = run_script.sort_out(paths, "cpu", parsed(root, "--scale", "paper"))
+    assert ([job.name for job in jobs], [o.state for o in outcomes]) == (["01_b"], ["failed"])
+    assert capsys.readouterr().err == "00_a: has no scale 'paper'; possible: smoke, pocket, gpu\n"
+    assert run_script.main(["--root", str(root), "00", "--scale", "paper"]) == 1
+    assert not (root / "_build").exists() and not (root / "book" / "results").exists()
+    assert len(run_script.sort_out(paths, "cpu", parsed(root, "--scale", "gpu"))[0]) == 2
+
+
+@pytest.mark.parametrize("scales", ["smoke", ["smoke", "large"], [3], {"smoke": 1}])
+def test_scales_that_cannot_be_are_named(tmp_path, scales):
+    root = make_root(tmp_path)
+    path = add_chapter(root, "00_a", "1", moe_scales=scales)
+    with pytest.raises(run_script.Failure, match=r"moe_scales is .*; it should be a list from smoke, pocket"):
+        run_script.plan(path, "cpu", parsed(root, "--scale", "smoke"))
+
+
+def test_a_folder_that_cannot_be_made_is_named_in_one_line(tmp_path, capsys):
+    root = make_root(tmp_path)
+    add_chapter(root, "00_a", "1")
+    (root / "_build").write_text("a file where a folder should be")
+    assert run_script.main(["--root", str(root), "--scale", "smoke"]) == 1
+    assert capsys.readouterr().err == f"run.py: {root / '_build' / 'runs'}: Not a directory\n"
+
+
 def test_help_says_what_there_is():
     text = run_script.make_parser().format_help()
     options = ["--scale", "--device", "--seeds", "--out", "--jobs", "--limit", "--force", "--list"]

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import freshness
@@ -39,7 +40,11 @@ def committed(tmp_path_factory):
         "language_info": {"name": "python", "version": "2.7"},
         "widgets": {"application/vnd.jupyter.widget-state+json": {}},
         "moe_limits": {"pocket": 100},
+        "moe_scales": ["smoke", "pocket"],
     }
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    (root / "_build" / "runs" / f".work-{gone.pid}-x" / "00_first").mkdir(parents=True)  # of a killed run
     for name in ("00_first", "01_second"):
         add_chapter(root, name, SURROUNDINGS, TALK, SAVE + '\nrecord["ended"] = time.time()' + SAVE, **dirt)
     before = files(root)
@@ -63,7 +68,7 @@ def test_committed_run_replaces_the_chapter_and_stamps_it(committed):
 def test_committed_run_is_clean(committed):
     root, *_ = committed
     nb = chapter(root)
-    assert set(nb.metadata) == {"kernelspec", "language_info", "moe", "moe_limits"}
+    assert set(nb.metadata) == {"kernelspec", "language_info", "moe", "moe_limits", "moe_scales"}
     assert nb.metadata.language_info == {"name": "python"}
     assert nb.metadata.kernelspec.name == "python3"
     assert [dict(cell.metadata) for cell in nb.cells] == [{}, {"tags": ["parameters"]}, {}, {}, {}]
@@ -273,6 +278,13 @@ def test_committed_form():
     ]
     assert nb.cells[2].outputs[0].execution_count == 2
     assert [dict(cell.metadata) for cell in nb.cells] == [{}, {}, {"tags": ["check"]}]
+
+
+def test_only_what_no_living_run_owns_is_left_over(tmp_path):
+    for name in (f".work-{os.getpid()}-mine", ".work-old_name", ".work-999999999-x", "smoke"):
+        (tmp_path / name / "desk").mkdir(parents=True)
+    runner.remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f".work-{os.getpid()}-mine", "smoke"}
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

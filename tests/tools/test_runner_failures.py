@@ -155,6 +155,13 @@ def test_outputs_are_not_kept_if_the_library_changed_meanwhile(tmp_path):
     assert path.read_bytes() != source
 
 
+def test_a_partial_notebook_that_cannot_be_kept_ends_no_other_chapter(tmp_path):
+    root = make_root(tmp_path)
+    job = run_script.plan(add_chapter(root, "00_a", "1"), "cpu", parsed(root))
+    job.partial.mkdir(parents=True)
+    assert re.match(r"nothing was kept: .*00_a\.partial\.ipynb", runner.keep_partial(job, job.path))
+
+
 @pytest.fixture
 def under_way(tmp_path):
     """A run of two chapters that have replaced their results and now wait, each with a process of its own."""
