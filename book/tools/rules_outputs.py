@@ -14,7 +14,7 @@ SHORTEST_ALT = 30  # characters
 WIDGETS = "application/vnd.jupyter.widget"
 # "/home/me", "file:///tmp/x", "C:\Users", but not the end of a longer word or of a web address.
 ABSOLUTE_PATH = re.compile(
-    r"(?<![\w.~-])(?<!:/)/(?:home|Users|root|tmp|work|content|mnt|private|var/folders)/[^\s\"'<>]*"
+    r"(?<![\w.~-])(?<!:/)/(?:home|Users|root|tmp|content|mnt|private|var/folders)/[^\s\"'<>]*"
     r"|\b[A-Z]:\\+\w[^\s\"'<>]*"
 )
 

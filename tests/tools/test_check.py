@@ -43,7 +43,6 @@ ONE_MACHINE = {
     "mac": "/Users/ada/book",
     "root": "see /root/.cache",
     "tmp": "/tmp/ipykernel_12/34.py:1",
-    "work": "'/work/book'",
     "colab": "/content/data",
     "windows": r"C:\book\data",
     "address": "file:///home/ada",
