@@ -135,7 +135,8 @@ def test_the_device_that_will_be_used(tmp_path, monkeypatch, there, arguments, e
 
 def machine_with(gpus: list[str], tmp_path: Path, monkeypatch) -> Path:
     """A root on a machine where torch finds these."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in gpus)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in gpus)
     root = make_root(tmp_path)
