@@ -1,5 +1,7 @@
 """A figure is shown once, with its words and its data, in ink that every theme can read."""
 
+import base64
+import io
 import re
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -7,6 +9,7 @@ from xml.etree import ElementTree
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 import moe_lib as moe
 from moe_lib.plots import FIGURE_MIME, INK, PALETTE, figure_data
@@ -157,6 +160,23 @@ def test_nothing_in_a_figure_says_when_or_by_what_it_was_drawn(shown):
     bundle = shown(draw())
     assert "<metadata>" not in bundle["text/html"] and "matplotlib.org" not in bundle["text/html"]
     assert b"matplotlib" not in bundle["image/png"]
+
+
+def test_photographs_are_kept_small_and_true(shown):
+    smooth = np.linspace(0.2, 0.8, 90 * 90 * 3).reshape(90, 90, 3)
+
+    def plot(ax):
+        ax.imshow(smooth, interpolation="none")
+
+    bundle = shown(draw(plot))
+    assert "image/png" not in bundle and bundle["image/jpeg"].startswith(b"\xff\xd8")
+    (kept,) = re.findall(r"data:image/(\w+);base64,([\w+/=]+)", bundle["text/html"])
+    assert kept[0] == "webp"
+    with Image.open(io.BytesIO(base64.b64decode(kept[1]))) as picture:
+        pixels = np.asarray(picture.convert("RGB")) / 255
+    assert pixels.shape == smooth.shape
+    # an SVG's picture may be stored upside down and turned back when it is drawn
+    assert min(abs(pixels - smooth).mean(), abs(pixels[::-1] - smooth).mean()) < 0.01
 
 
 def test_style_ends_with_its_block():
