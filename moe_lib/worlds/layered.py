@@ -1,0 +1,42 @@
+"""The base of every task that is painted in layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from moe_lib.worlds import camera, layers
+from moe_lib.worlds.tasks import Batch, Task, boxes_of
+
+
+@dataclass(frozen=True)
+class Layered(Task):
+    """A task whose scenes are :class:`moe_lib.worlds.layers.Scene`; a subclass says what is in them."""
+
+    def scene(self, index: int) -> layers.Scene:
+        raise NotImplementedError
+
+    def render(self, scenes: Sequence[layers.Scene], device: torch.device) -> Batch:
+        painted = layers.render(scenes, self.size, device)
+        return {"image": self.photograph(painted, scenes), "mask": painted["label"]}
+
+    def photograph(self, painted: dict, scenes: Sequence[layers.Scene]) -> torch.Tensor:
+        device = painted["radiance"].device
+        return camera.photograph(
+            painted["radiance"],
+            seed=torch.tensor([scene.seed for scene in scenes], dtype=torch.int32, device=device),
+            exposure=torch.tensor([scene.exposure for scene in scenes], device=device),
+            full_well=torch.tensor([scene.full_well for scene in scenes], device=device),
+        )
+
+
+def things(painted: dict, counts: Sequence[int]) -> Batch:
+    """``instances``, ``boxes``, ``visible`` and ``depth`` of a painted batch with so many instances each."""
+    instances = painted["instances"]
+    boxes, visible = [], []
+    for picture, whole, count in zip(instances, painted["silhouettes"], counts, strict=True):
+        boxes.append(boxes_of(picture, count))
+        seen = torch.bincount(picture.flatten(), minlength=count + 1)[1 : count + 1]
+        whole = torch.nn.functional.pad(whole, (0, max(0, count - len(whole))))[:count]
+        visible.append(seen / whole.clamp(1))
+    return {"instances": instances, "boxes": boxes, "visible": visible, "depth": painted["depth"]}
