@@ -1,5 +1,6 @@
 """The library of *Segmenting with Experts*: mixture-of-experts adapters for vision segmentation."""
 
+from moe_lib import datasets, pictures, worlds
 from moe_lib.expect import Unexpected, expect
 from moe_lib.kernels import centre_share, effective_kernel, rms_radius
 from moe_lib.plots import show, style
@@ -13,15 +14,18 @@ __all__ = [
     "Unexpected",
     "at_scale",
     "centre_share",
+    "datasets",
     "effective_kernel",
     "environment",
     "expect",
     "load_results",
     "mean_interval",
     "pick_device",
+    "pictures",
     "rms_radius",
     "save_results",
     "show",
     "style",
     "verdict",
+    "worlds",
 ]

@@ -21,7 +21,7 @@ _MORE = ["#e9c46a", "#264e70", "#9ad1d4", "#7a4419", "#b8de6f", "#5e2b6e", "#f2a
 
 
 def sheet(
-    rows: Mapping[str, Tensor], *, titles: Sequence[str] = (), width: float = 5.6, size: float = 9
+    rows: Mapping[str, Tensor], *, titles: Sequence[str] = (), width: float = 7.2, size: float = 11
 ) -> Figure:
     """A figure of pictures in rows: a contact sheet.
 
@@ -41,9 +41,11 @@ def sheet(
     if titles and len(titles) != count:
         raise ValueError(f"{len(titles)} titles for {count} columns")
     strips = {name: _strip(pictures) for name, pictures in rows.items()}
-    labels = 0.62 if any(rows) else 0  # inches
+    labels = (
+        0.09 * size * max(len(name) for name in rows) / 11 if any(name.strip() for name in rows) else 0
+    )  # inches
     heights = [strip.shape[0] / strip.shape[1] * (width - labels) for strip in strips.values()]
-    head = 0.22 * (1 + max((title.count("\n") for title in titles), default=-1))
+    head = 0.025 * size * (1 + max((title.count("\n") for title in titles), default=-1))
     with style():
         fig, axes = plt.subplots(
             len(rows), 1, squeeze=False, figsize=(width, sum(heights) + 0.04 * len(rows) + head),

@@ -124,7 +124,8 @@ def figure_data(fig: Figure) -> dict[str, list]:
         for kind, series in drawn.items():
             for number, values in enumerate(series):
                 values = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
-                kept = _coarse(values) if kind == "image" else _thinned(values)
+                most = 12 if values.ndim == 3 else 24  # a photograph has no single values to compare
+                kept = _coarse(values, most) if kind == "image" else _thinned(values)
                 data[f"axes{index}/{kind}{number}"] = _rounded(kept)
     return data
 
@@ -134,7 +135,7 @@ def _thinned(series: np.ndarray) -> np.ndarray:
     return series[:: -(-len(series) // _MOST_POINTS) or 1]
 
 
-def _coarse(image: np.ndarray, most: int = 24) -> np.ndarray:
+def _coarse(image: np.ndarray, most: int) -> np.ndarray:
     """An image reduced to block means of at most ``most`` a side; NaN where a block has a missing value."""
     rows, columns = (np.array_split(np.arange(size), min(size, most)) for size in image.shape[:2])
     return np.array([[image[np.ix_(r, c)].mean() for c in columns] for r in rows])
@@ -151,7 +152,7 @@ def _fallback(fig: Figure) -> dict[str, bytes]:
     stream = io.BytesIO()
     photographs = any(np.ndim(image.get_array()) == 3 for ax in fig.axes for image in ax.images)
     if photographs:
-        fig.savefig(stream, format="jpeg", dpi=80, facecolor="white", pil_kwargs={"quality": 75})
+        fig.savefig(stream, format="jpeg", dpi=60, facecolor="white", pil_kwargs={"quality": 75})
         return {"image/jpeg": stream.getvalue()}
     fig.savefig(stream, format="png", dpi=80, facecolor="white", metadata={"Software": None})
     return {"image/png": stream.getvalue()}
@@ -185,7 +186,7 @@ def _smaller(picture: re.Match) -> str:
     """A raster picture inside the SVG as WebP: a tenth of the bytes of a PNG where there is texture."""
     with Image.open(io.BytesIO(base64.b64decode(picture[1]))) as image:
         stream = io.BytesIO()
-        image.save(stream, format="webp", quality=82, method=6)
+        image.save(stream, format="webp", quality=78, method=6)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

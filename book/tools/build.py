@@ -18,6 +18,7 @@ from freshness import ROOT, UnreadableNotebook, chapters, read
 from tqdm import tqdm
 
 try:
+    import difficulty_table
     import scorecard
 except ModuleNotFoundError as error:
     missing = error.name.partition(".")[0]
@@ -38,6 +39,7 @@ def _build(root: Path) -> Path:
         for path in chapters(root):
             read(path)
         scorecard.write(root)
+        difficulty_table.write(root)
     except (UnreadableNotebook, ValueError) as error:
         raise SystemExit(f"The book was not built: {error}") from None
     status, said = run_jupyter_book(root)

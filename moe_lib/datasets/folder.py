@@ -31,7 +31,7 @@ class DepthFormat:
         per_metre: Stored values per metre (25.5 if 255 means 10 m, 1000 if a value is a millimetre).
         far: Distance that becomes 1 in ``sensors["depth"]``, which has three equal channels in [0, 1].
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
     bits: int
@@ -56,7 +56,7 @@ class Folder(torch.utils.data.Dataset):
     ``len(data)``, ``data[i]`` (one sample), ``data.batch([0, 1, 2])``, ``data.ids``, ``data.classes``; set
     ``data.epoch`` before each pass to draw new augmentations.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Folder(torch.utils.data.Dataset):
 def collate(samples: Sequence[Sample], device: str | torch.device = "cpu") -> Sample:
     """Stack samples of a :class:`Folder` into a batch; also the ``collate_fn`` of a DataLoader.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
     if not samples:
         raise ValueError("a batch needs at least one sample")
@@ -236,7 +236,7 @@ def collate(samples: Sequence[Sample], device: str | torch.device = "cpu") -> Sa
 
 
 def folder(root: str | Path, split: str, **options: Any) -> Folder:
-    """Open one split of a data folder (:mod:`moe_lib.datasets.reading` shows the layout).
+    """Open one split of a data folder (``moe_lib.datasets.reading`` shows the layout).
 
     Args:
         root: The folder with ``classes.txt``.
@@ -255,6 +255,6 @@ def folder(root: str | Path, split: str, **options: Any) -> Folder:
             given, and with ``augment`` any of them.
         every_sentence: One sample for each sentence instead.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
     return Folder(root, split, **options)

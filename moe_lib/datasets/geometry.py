@@ -26,7 +26,7 @@ class Augment:
     saturation the "red" one grey. Only brightness and contrast change there. To swap words instead, one would
     have to understand each sentence.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
     flip: float = 0.5

@@ -25,7 +25,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 class DataError(ValueError):
     """Something in a data folder is missing, broken or inconsistent; the message names the file.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
 

@@ -25,7 +25,7 @@ class Report:
         sizes: (width, height) → number of pictures, per split.
         pixels: Pixels per class id, over all splits; entry 255 counts what is to be ignored.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ def verify(root: str | Path, *, progress: bool = True) -> Report:
 
     Pairs, sizes, class ids, depths, expressions, class maps, and ``manifest.sha256`` if there is one.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
     root = Path(root)
     report = Report()

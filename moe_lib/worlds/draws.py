@@ -10,7 +10,7 @@ recipes that turn them into numbers may change between versions of NumPy; so the
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,6 @@ WORLD = 1  # version of the world: a new one is a new set of scenes
 SPLITS = ("pretrain", "pretrain_val", "train", "val", "test")
 
 _BLOCK = 256  # raw words fetched at a time
-_Item = TypeVar("_Item")
 
 
 class Draws:
@@ -64,17 +63,17 @@ class Draws:
         """True with probability ``p``."""
         return bool(self._take(1)[0] < p)
 
-    def choice(self, items: Sequence[_Item]) -> _Item:
+    def choice(self, items: Sequence[Any]) -> Any:
         """One of the items, each as likely."""
         return items[self.integer(0, len(items))]
 
-    def shuffled(self, items: Sequence[_Item]) -> list[_Item]:
+    def shuffled(self, items: Sequence[Any]) -> list[Any]:
         """The items in a random order."""
         order = np.argsort(self._take(len(items)), kind="stable")
         return [items[i] for i in order]
 
     def seed(self) -> int:
-        """A seed for noise that is drawn pixel by pixel (:mod:`moe_lib.worlds.noise`)."""
+        """A seed for noise that is drawn pixel by pixel (``moe_lib.worlds.noise``)."""
         return self.integer(0, 2**31)
 
     def _take(self, count: int) -> np.ndarray:

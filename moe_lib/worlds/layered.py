@@ -11,7 +11,10 @@ from moe_lib.worlds.tasks import Batch, Task, boxes_of
 
 @dataclass(frozen=True)
 class Layered(Task):
-    """A task whose scenes are :class:`moe_lib.worlds.layers.Scene`; a subclass says what is in them."""
+    """A task whose scenes are painted in layers: a subclass says what is in a :class:`Scene`, and no more.
+
+    Introduced in :doc:`/chapters/pocket_world`.
+    """
 
     def scene(self, index: int) -> layers.Scene:
         raise NotImplementedError

@@ -62,14 +62,27 @@ LAYER = np.dtype(
 )
 STROKE = np.dtype([("start", "f4", 2), ("end", "f4", 2), ("width", "f4", 2)])  # half widths at both ends
 
-_POOL, _TOGETHER = 32, 8  # on a CPU: scenes in work, and layers painted together; more would leave its cache
-_OVERHEAD = 4000  # pixels that could be painted in the time that a turn takes whatever its size
+_POOL, _PIXELS = 64, 80_000  # on a CPU: scenes in work, and pixels painted together, which its cache can hold
+_OVERHEAD = 8000  # pixels that could be painted in the time that a turn takes whatever its size
 _NEAR = 1.35  # shadows reach this many times the outline
 
 
 @dataclass
 class Scene:
-    """What is in a layered scene, decided by NumPy."""
+    """What is in a layered scene, decided by NumPy.
+
+    Args:
+        layers: One row per layer, ``LAYER`` being its type, from the back to the front; see :func:`layer`.
+        seed: Of the camera's noise.
+        strokes: Line segments of which layers may be made instead of an outline.
+        light: Towards the light: right, down, at the viewer.
+        ambient: Share of the light that comes from everywhere.
+        exposure, full_well: Of the camera: gain, and electrons at white (the fewer, the noisier).
+        vignette: How much darker the corners are.
+        about: What a task wants to remember.
+
+    Introduced in :doc:`/chapters/pocket_world`.
+    """
 
     layers: np.ndarray
     seed: int = 0  # of the camera's noise
@@ -83,7 +96,13 @@ class Scene:
 
 
 def layer(**values) -> np.ndarray:
-    """One row: a flat grey disc that covers the canvas, but for what is said."""
+    """One layer: a flat grey disc that covers the canvas and owns nothing, but for what is said.
+
+    The names are those of ``LAYER``, in ``moe_lib.worlds.layers``: ``outline``, ``centre``, ``radius``,
+    ``base``, ``label`` and so on.
+
+    Introduced in :doc:`/chapters/pocket_world`.
+    """
     row = _PLAIN.copy()
     for name, value in values.items():
         row[name] = value
@@ -117,20 +136,20 @@ def render(scenes: Sequence[Scene], size: int, device: torch.device) -> dict[str
         return {name: torch.cat([pool[name] for pool in pools]) for name in pools[0]}
     canvas = _Canvas(scenes, size, device)
     seen = np.flatnonzero(canvas.sides)
-    together, overhead = (_TOGETHER, _OVERHEAD) if device.type == "cpu" else (1 << 30, 1 << 30)
+    pixels, overhead = (_PIXELS, _OVERHEAD) if device.type == "cpu" else (1 << 40, 1 << 40)
     counts = np.bincount(canvas.scene_of[seen], minlength=len(scenes))
-    for turn in _turns(counts, canvas.sides[seen], canvas.kinds[seen], together, overhead):
+    for turn in _turns(counts, canvas.sides[seen], canvas.kinds[seen], pixels, overhead):
         canvas.paint(seen[turn])
     return canvas.finished()
 
 
 def _turns(
-    counts: np.ndarray, sides: np.ndarray, kinds: np.ndarray, together: int, overhead: int
+    counts: np.ndarray, sides: np.ndarray, kinds: np.ndarray, pixels: int, overhead: int
 ) -> Iterator[np.ndarray]:
     """Which layers ``(b,)`` are painted together: of each scene at most the next one, and all of one kind.
 
-    Each turn takes the group that wastes the least per layer, by a window that is larger than needed and by
-    what a turn costs anyway.
+    Each turn takes the group that wastes the least per layer: by a window that is larger than needed, and by
+    sharing what a turn costs anyway among fewer than could. So large layers go first, and small ones gather.
     """
     last = np.cumsum(counts)
     upcoming = last - counts
@@ -144,12 +163,22 @@ def _turns(
             group = group[np.argsort(-sides[group], kind="stable")]
             area = sides[group].astype(float) ** 2
             for start in np.flatnonzero(np.diff(sides[group], prepend=-1)):
-                part = slice(start, start + together)
-                waste = overhead / len(area[part]) + area[start] - area[part].mean()
+                most = max(1, pixels // int(area[start]))
+                part = slice(start, start + most)
+                waste = overhead / len(area[part]) - overhead / most + area[start] - area[part].mean()
                 if waste < least:
                     best, least = group[part], waste
         yield best
         upcoming[np.searchsorted(last, best, side="right")] += 1
+
+
+class _Row(dict):
+    """The rows of the layers that are painted together, ``(b, …)``; ``used`` names what is not zero."""
+
+    used: set[str]
+
+    def uses(self, *names: str) -> bool:
+        return not self.used.isdisjoint(names)
 
 
 class _Canvas:
@@ -165,6 +194,7 @@ class _Canvas:
         lines["strokes"] += before[self.scene_of][:, None]
         self.kinds = (lines["strokes"][:, 1] > lines["strokes"][:, 0]).astype(int)  # 1: drawn in strokes
         corners, self.sides = _bounds(lines, strokes, self.kinds > 0, size)
+        self.used = _used(lines)
         self.corners = torch.from_numpy(corners).to(device)
         self.rows, self.strokes = _tensors(lines, device), _tensors(strokes, device)
         self.packed = torch.cat([values.view(len(values), -1).float() for values in self.rows.values()], 1)
@@ -189,10 +219,11 @@ class _Canvas:
         packed = self.packed.index_select(0, number).split(
             [values[0].numel() for values in self.rows.values()], 1
         )
-        row = {
-            name: part.view(-1, *values.shape[1:])
+        row = _Row(
+            (name, part.view(-1, *values.shape[1:]))
             for (name, values), part in zip(self.rows.items(), packed, strict=True)
-        }
+        )
+        row.used = {name for name, used in zip(self.rows, self.used[turn].any(0), strict=True) if used}
         scene = torch.from_numpy(self.scene_of[turn]).to(self.device)
         window = _Window(self.corners[number], scene, side, self.size)
         light, ambient = self.light[scene], self.ambient[scene]
@@ -201,25 +232,25 @@ class _Canvas:
         inside = (shape.gauge < 1) & (opacity > 0)
         cover = (shape.distance / (_each(row["soft"]) + 1 / self.size) + 0.5).clamp(0, 1) * opacity
         top = window.read(self.top)
-        if _any(row["on"]):
+        if row.uses("on"):
             on = _each(row["on"])
             allowed = (on == 0) | (self._owners("instance", top) == on)
             inside, cover = inside & allowed, cover * allowed
 
         rgb = window.read(self.rgb)
-        if _any(row["cast"][:, 2]):
+        if row.uses("cast"):
             rgb = rgb * self._shade_below(row, window)
         colour = _colour(row, window, shape, light, ambient)
-        if _any(row["refract"]):
+        if row.uses("refract"):
             colour = colour * self._seen_through(row, window, shape)
-        if _any(row["multiply"]):
+        if row.uses("multiply"):
             tint = _each(row["multiply"])[:, None]
             colour = colour * (1 - tint + tint * rgb)
         window.write(self.rgb, torch.lerp(rgb, colour, cover[:, None]))
 
         owns = inside & (_each(row["label"]) != KEEP)
         window.write(self.top, torch.where(owns, _each(number + 1).int(), top))
-        if _any(row["instance"]):
+        if row.uses("instance"):
             instance = _each(row["instance"]).long()
             bit = torch.where(instance > 0, torch.ones_like(instance) << instance, 0)
             within = window.read(self.within)
@@ -227,18 +258,24 @@ class _Canvas:
             self.silhouettes[scene, instance.flatten()] += fresh.sum((1, 2))
             window.write(self.within, torch.where(owns, within | bit, within))
 
-    def _shade_below(self, row: Rows, window: "_Window") -> Tensor:
+    def _shade_below(self, row: _Row, window: "_Window") -> Tensor:
         dx, dy, dark = (_each(row["cast"][:, i]) for i in range(3))
         gauge = _Shape(row, self.strokes, window.x - dx, window.y - dy).gauge
         return (1 - dark * ((_NEAR - gauge) / (_NEAR - 0.75)).clamp(0, 1))[:, None]
 
-    def _seen_through(self, row: Rows, window: "_Window", shape: "_Shape") -> Tensor:
+    def _seen_through(self, row: _Row, window: "_Window", shape: "_Shape") -> Tensor:
         """What is below, seen displaced towards the rim."""
-        bend = shape.rim * shape.rim
-        x = window.x + bend * _each(row["refract"][:, 0]) * shape.px.sign()
-        y = window.y + bend * _each(row["refract"][:, 1]) * shape.py.sign()
-        column, line = ((at * self.size).long().clamp(0, self.size - 1) for at in (x, y))
-        seen = window.of(self.rgb, line * self.size + column)
+        bend = shape.rim * shape.rim / (shape.away + 1e-6)
+        x = window.x + bend * _each(row["refract"][:, 0]) * shape.dx
+        y = window.y + bend * _each(row["refract"][:, 1]) * shape.dy
+        column, line = ((at * self.size - 0.5).clamp(0, self.size - 1.001) for at in (x, y))
+        before = line.long() * self.size + column.long()
+        right, down = column.frac()[:, None], line.frac()[:, None]
+        upper, lower = (
+            torch.lerp(*(window.of(self.rgb, before + below + step) for step in (0, 1)), right)
+            for below in (0, self.size)
+        )
+        seen = torch.lerp(upper, lower, down)
         return torch.where(row["refract"].any(1).view(-1, 1, 1, 1), seen, 1.0)
 
     def _owners(self, name: str, top: Tensor) -> Tensor:
@@ -300,32 +337,31 @@ class _Shape:
     """Where the pixels of a window lie in a layer's shape.
 
     ``gauge`` is below 1 inside, and ``rim`` is the gauge cut at 1; ``distance`` is about how far within the
-    edge, in canvas sides; ``px`` and ``py`` are the layer's own coordinates; ``dx``, ``dy`` and ``away`` lead
-    from its centre, or from the middle line of the nearest stroke.
+    edge, in canvas sides; ``dx``, ``dy`` and ``away`` lead from its
+    centre, or from the middle line of the nearest stroke.
     """
 
-    def __init__(self, row: Rows, strokes: Rows, x: Tensor, y: Tensor):
+    def __init__(self, row: _Row, strokes: Rows, x: Tensor, y: Tensor):
         self.dx, self.dy = x - _each(row["centre"][:, 0]), y - _each(row["centre"][:, 1])
         drawn = row["strokes"][:, 1] > row["strokes"][:, 0]
         if bool(drawn[0]):  # then all of them are
             self.gauge, self.distance, ox, oy = _along(row, strokes, x, y)
             self.dx, self.dy = (self.dx, self.dy) if ox is None else (ox, oy)
-            self.px, self.py = self.dx, self.dy
             self.away = torch.sqrt(self.dx * self.dx + self.dy * self.dy)
         else:
             self._outlined(row)
         self.rim = self.gauge.clamp(0, 1)
-        if _any(row["hole"]):
+        if row.uses("hole"):
             self._pierce(_each(row["hole"]))
 
-    def _outlined(self, row: Rows) -> None:
+    def _outlined(self, row: _Row) -> None:
         cos, sin = (_each(row["turn"][:, i]) for i in (0, 1))
         rx, ry = (_each(row["radius"][:, i]) for i in (0, 1))
-        self.px = self.dx * (cos / rx) + self.dy * (sin / rx)
-        self.py = self.dy * (cos / ry) - self.dx * (sin / ry)
-        length = self.px.abs() + self.py.abs() + 1e-12
-        part = self.py / length
-        angle = torch.where(self.px < 0, 2 - part, part)
+        px = self.dx * (cos / rx) + self.dy * (sin / rx)
+        py = self.dy * (cos / ry) - self.dx * (sin / ry)
+        length = px.abs() + py.abs() + 1e-12
+        part = py / length
+        angle = torch.where(px < 0, 2 - part, part)
         angle = torch.where(angle < 0, angle + 4, angle) * (STEPS / 4)
         before = angle.long().clamp(0, STEPS - 1)
         table = torch.cat([row["outline"], row["outline"][:, :1]], 1)
@@ -372,7 +408,7 @@ def _bounds(
 
 
 def _along(
-    row: Rows, strokes: Rows, x: Tensor, y: Tensor
+    row: _Row, strokes: Rows, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gauge and distance of a union of tapered strokes, whichever is nearest by its own width.
 
@@ -390,7 +426,7 @@ def _along(
     lines = torch.cat([start, run, pull, width], 2).permute(1, 2, 0)[..., None, None].contiguous()
     shape = torch.broadcast_shapes(x.shape, y.shape)
     gauge, distance = (torch.full(shape, value, device=x.device) for value in (9.0, -9.0))
-    solid = _any(row["dome"]) or _any(row["refract"])
+    solid = row.uses("dome", "refract")
     from_x = from_y = torch.zeros(shape, device=x.device) if solid else None
     for line in lines.unbind(0):
         ax, ay, bx, by, px, py, w0, w1 = line.unbind(0)
@@ -408,18 +444,18 @@ def _along(
     return gauge, distance, from_x, from_y
 
 
-def _colour(row: Rows, window: _Window, shape: _Shape, light: Tensor, ambient: Tensor) -> Tensor:
+def _colour(row: _Row, window: _Window, shape: _Shape, light: Tensor, ambient: Tensor) -> Tensor:
     """The texture, lit; ``(B, 3, w, w)``."""
     x, y = window.x, window.y
     matrix = row["speckle"][..., None, None].unbind(1)
     u = x * matrix[0] + (y * matrix[1] + _each(row["shift"][:, 0]))
     v = x * matrix[2] + (y * matrix[3] + _each(row["shift"][:, 1]))
-    rough = _any(row["warp"]) or _any(row["grain"]) or _any(row["relief"])
+    rough = row.uses("warp", "grain", "relief")
     coarse, fine, slope_u, slope_v = noise.look_up(u, v).unbind(1) if rough else (u.new_zeros(()),) * 4
 
     bent = _each(row["warp"]) * coarse
-    pattern = _wave(row["wave1"], x, y, bent + _each(row["ring"]) * shape.rim if _any(row["ring"]) else bent)
-    if _any(row["wave2"][:, :2]):
+    pattern = _wave(row["wave1"], x, y, bent + _each(row["ring"]) * shape.rim if row.uses("ring") else bent)
+    if row.uses("wave2"):
         pattern = pattern * torch.where(
             _each(row["wave2"][:, :2].any(1)), _wave(row["wave2"], x, y, bent), 1.0
         )
@@ -427,7 +463,7 @@ def _colour(row: Rows, window: _Window, shape: _Shape, light: Tensor, ambient: T
     pattern = (pattern * sharp + (0.5 - 0.5 * sharp)).clamp(0, 1)
     brightness = 1 + _each(row["grain"]) * (2 * fine - 1)
     shine = None
-    if _any(row["dome"]) or _any(row["relief"]) or _any(row["gloss"]):
+    if row.uses("dome", "relief", "gloss"):
         facing = _facing(row, shape, slope_u, slope_v, light)
         # A flat surface has brightness 1, whatever the height of the light.
         brightness = brightness * (ambient + (1 - ambient) / light[:, 2] * facing)
@@ -439,7 +475,7 @@ def _colour(row: Rows, window: _Window, shape: _Shape, light: Tensor, ambient: T
     return (colour if shine is None else colour + shine[:, None]).clamp(0)
 
 
-def _facing(row: Rows, shape: _Shape, slope_u: Tensor, slope_v: Tensor, light: Tensor) -> Tensor:
+def _facing(row: _Row, shape: _Shape, slope_u: Tensor, slope_v: Tensor, light: Tensor) -> Tensor:
     """Cosine between surface and light: a dome leans outwards, relief against the slope of the noise."""
     dome, relief = _each(row["dome"]), _each(row["relief"])
     tilt = dome * shape.rim
@@ -462,10 +498,6 @@ def _each(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1)
 
 
-def _any(values: Tensor) -> bool:
-    return bool((values != 0).any())
-
-
 def _gather(picture: Tensor, at: Tensor) -> Tensor:
     """Pixels of ``(B, …, H, W)`` at flat places ``(B, w, w)``."""
     index = at.flatten(-2)
@@ -483,6 +515,18 @@ def joined(parts: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
         whole[start : start + len(part)] = part
         start += len(part)
     return whole
+
+
+def _used(lines: np.ndarray) -> np.ndarray:
+    """Which layers make use of which field ``(R, fields)``: the rest need not be computed."""
+    parts = {"wave2": slice(2), "cast": slice(2, 3)}  # a phase or a place alone has no effect
+    return np.stack(
+        [
+            (lines[name].reshape(len(lines), -1)[:, parts.get(name, slice(None))] != 0).any(1)
+            for name in lines.dtype.names
+        ],
+        1,
+    )
 
 
 def _tensors(lines: np.ndarray, device: torch.device) -> Rows:

@@ -32,12 +32,14 @@ USES = {
     "Unexpected": "issubclass(moe.Unexpected, AssertionError)",
     "at_scale": "moe.at_scale('gpu', smoke=1, pocket=2) == 2",
     "centre_share": "moe.centre_share(torch.eye(3)) < 1",
+    "datasets": "issubclass(moe.datasets.DataError, ValueError)",
     "effective_kernel": "moe.effective_kernel(lambda x: 2 * x, radius=1)[1, 1] == 2",
     "environment": "moe.environment()['moe_lib'] == moe.__version__",
     "expect": "moe.expect('a half', 0.5, near=0.5, tol=0) is None",
     "load_results": "moe.load_results('nowhere', chapter='00', scale='smoke') is None",
     "mean_interval": "moe.mean_interval([1.0, 2.0, 4.0], resamples=99)['low'] < 2.4",
     "pick_device": "moe.pick_device('cpu').type == 'cpu'",
+    "pictures": "moe.pictures.coloured(torch.zeros(1, 2, 2, dtype=int)).shape == (1, 3, 2, 2)",
     "rms_radius": "moe.rms_radius(torch.ones(3, 3)) > 1",
     "save_results": "moe.save_results('results', chapter='00', scale='smoke', seeds=3,"
     " quantities={'q': {'estimate': 1, 'low': 0, 'high': 2}}).exists()",
@@ -45,6 +47,7 @@ USES = {
     " caption='A figure with nothing on it.') is None",
     "style": "hasattr(moe.style(), '__enter__')",
     "verdict": "moe.verdict(2, 3, supported={'above': 1}, contradicted={'below': 0}) == 'supported'",
+    "worlds": "all(moe.worlds.task(name).batch([0])['image'].shape[1] == 3 for name in moe.worlds.TASKS)",
 }
 USE_EVERYTHING = f"""
 import importlib, pkgutil

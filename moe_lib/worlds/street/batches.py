@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from moe_lib.worlds import camera
 from moe_lib.worlds.street.solids import CLASS, CLASSES
 from moe_lib.worlds.tasks import Batch
 
@@ -22,7 +23,7 @@ def keep_sensors(batch: Batch, kept: Sequence[str], missing: str = "drop") -> Ba
 
     ``image`` is the picture of ``rgb``: it goes black, or away, with it.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
     sensors = batch["sensors"]
     unknown = [name for name in kept if name not in sensors]
@@ -78,10 +79,8 @@ def joined(parts: list[Batch]) -> Batch:
     def join(values: list):
         if isinstance(values[0], dict):
             return {name: join([value[name] for value in values]) for name in values[0]}
-        return (
-            torch.cat(values)
-            if isinstance(values[0], Tensor)
-            else [item for value in values for item in value]
-        )
+        if isinstance(values[0], Tensor):
+            return camera.joined(values)
+        return [item for value in values for item in value]
 
     return join(parts)

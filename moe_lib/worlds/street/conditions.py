@@ -27,7 +27,7 @@ NIGHTS = {"hard": (2.0, 60.0), "spec": (3.5, 200.0)}
 class Conditions:
     """Under what conditions a scene is seen. Angles in radians, temperatures in °C.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
     weather: str

@@ -26,7 +26,7 @@ _SKINS = np.array([[0.58, 0.40, 0.30], [0.42, 0.27, 0.18], [0.25, 0.15, 0.10], [
 class Scene:
     """One street and the conditions it is seen under.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
     solids: np.ndarray  # (P,) of SOLID

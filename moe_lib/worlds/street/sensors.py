@@ -40,7 +40,7 @@ def seeds(scenes: list[Scene], sensor: str, device: torch.device) -> Tensor:
 
 
 def rgb(scenes: list[Scene], radiance: Tensor) -> Tensor:
-    """The colour camera: rain in front of it, motion while it exposes, then :mod:`~moe_lib.worlds.camera`."""
+    """The colour camera: rain in front of it, motion while it exposes, then ``moe_lib.worlds.camera``."""
     device = radiance.device
     seed = seeds(scenes, "rgb", device)
     radiance = _bloom(radiance)

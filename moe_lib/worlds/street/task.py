@@ -36,7 +36,7 @@ class Street(Task):
     The batch also has ``weather`` and ``case``, lists of str. The same index is the same street, with the
     same labels, whatever the options are.
 
-    Introduced in :doc:`/book/pocket_world`.
+    Introduced in :doc:`/chapters/pocket_world`.
     """
 
     sensors: tuple[str, ...] = sensing.SENSORS

@@ -1,0 +1,1 @@
+"""Special domains: one small segmentation task per file, each with a real counterpart."""
