@@ -32,6 +32,8 @@ from moe_lib.worlds import TASKS
 from moe_lib.worlds.cache.places import code_of
 
 PROCESSES = 2
+# Semantic and instances show panoptic's scenes and masks: their runs would be panoptic's over again.
+MEASURED = [name for name in TASKS if name not in ("semantic", "instances")]
 
 
 def measure(names: list[str], seeds: int, path: Path) -> None:
@@ -99,7 +101,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="judge the file; nothing is run")
     given = parser.parse_args()
     path = ROOT / FILE
-    names = given.tasks or list(TASKS)
+    names = given.tasks or MEASURED
     if given.check:
         wrong = check(path, names)
         print("\n".join(wrong) or f"{len(names)} tasks keep the rule")
