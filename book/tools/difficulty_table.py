@@ -106,7 +106,16 @@ def _main(found: list[Row]) -> str:
         simple = f"{row.scores[row.simple_method]:.2f} ({row.simple_method})"
         nets = [_spread(row.scores_of("U-Net", images)) for images in row.sizes]
         verdict = "retune" if problems(row) else "✓"
-        lines.append((LABELS.get(row.task, row.task), f"{row.scores['constant']:.2f}", simple, *nets, f"{row.ratio:.2f}", verdict))
+        lines.append(
+            (
+                LABELS.get(row.task, row.task),
+                f"{row.scores['constant']:.2f}",
+                simple,
+                *nets,
+                f"{row.ratio:.2f}",
+                verdict,
+            )
+        )
     return _grid(head, lines)
 
 

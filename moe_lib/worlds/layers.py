@@ -260,7 +260,7 @@ class _Canvas:
 
     def _shade_below(self, row: _Row, window: "_Window") -> Tensor:
         dx, dy, dark = (_each(row["cast"][:, i]) for i in range(3))
-        gauge = _Shape(row, self.strokes, window.x - dx, window.y - dy).gauge
+        gauge = _Shape(row, self.strokes, window.x - dx, window.y - dy, shadow=True).gauge
         return (1 - dark * ((_NEAR - gauge) / (_NEAR - 0.75)).clamp(0, 1))[:, None]
 
     def _seen_through(self, row: _Row, window: "_Window", shape: "_Shape") -> Tensor:
@@ -337,20 +337,24 @@ class _Shape:
     """Where the pixels of a window lie in a layer's shape.
 
     ``gauge`` is below 1 inside, and ``rim`` is the gauge cut at 1; ``distance`` is about how far within the
-    edge, in canvas sides; ``dx``, ``dy`` and ``away`` lead from its
-    centre, or from the middle line of the nearest stroke.
+    edge, in canvas sides; ``dx``, ``dy`` and ``away`` lead from its centre, or from the middle line of the
+    nearest stroke. A shadow has nothing but a gauge.
     """
 
-    def __init__(self, row: _Row, strokes: Rows, x: Tensor, y: Tensor):
+    def __init__(self, row: _Row, strokes: Rows, x: Tensor, y: Tensor, *, shadow: bool = False):
         self.dx, self.dy = x - _each(row["centre"][:, 0]), y - _each(row["centre"][:, 1])
         drawn = row["strokes"][:, 1] > row["strokes"][:, 0]
         if bool(drawn[0]):  # then all of them are
-            self.gauge, self.distance, ox, oy = _along(row, strokes, x, y)
+            self.gauge, self.distance, ox, oy = _along(row, strokes, x, y, shadow)
             self.dx, self.dy = (self.dx, self.dy) if ox is None else (ox, oy)
-            self.away = torch.sqrt(self.dx * self.dx + self.dy * self.dy)
         else:
             self._outlined(row)
+        if shadow and not row.uses("hole"):
+            return
         self.rim = self.gauge.clamp(0, 1)
+        self.away = torch.sqrt(self.dx * self.dx + self.dy * self.dy)
+        if not drawn[0]:  # the way to the edge is along the ray from the centre, which meets it at an angle
+            self.distance = self.away * (0.85 / self.gauge.clamp(1e-6) - 0.85)
         if row.uses("hole"):
             self._pierce(_each(row["hole"]))
 
@@ -367,9 +371,6 @@ class _Shape:
         table = torch.cat([row["outline"], row["outline"][:, :1]], 1)
         low, high = (_gather(t[:, None], before) for t in (table[:, :-1], table[:, 1:]))
         self.gauge = length / torch.lerp(low, high, angle - before)
-        self.away = torch.sqrt(self.dx * self.dx + self.dy * self.dy)
-        # The way to the edge is along the ray from the centre, which meets it at an angle.
-        self.distance = self.away * (0.85 / self.gauge.clamp(1e-6) - 0.85)
 
     def _pierce(self, hole: Tensor) -> None:
         """Leave the middle out: from now on everything is counted from halfway between hole and outline.
@@ -408,7 +409,7 @@ def _bounds(
 
 
 def _along(
-    row: _Row, strokes: Rows, x: Tensor, y: Tensor
+    row: _Row, strokes: Rows, x: Tensor, y: Tensor, shadow: bool
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gauge and distance of a union of tapered strokes, whichever is nearest by its own width.
 
@@ -426,7 +427,7 @@ def _along(
     lines = torch.cat([start, run, pull, width], 2).permute(1, 2, 0)[..., None, None].contiguous()
     shape = torch.broadcast_shapes(x.shape, y.shape)
     gauge, distance = (torch.full(shape, value, device=x.device) for value in (9.0, -9.0))
-    solid = row.uses("dome", "refract")
+    solid = row.uses("dome", "refract") and not shadow
     from_x = from_y = torch.zeros(shape, device=x.device) if solid else None
     for line in lines.unbind(0):
         ax, ay, bx, by, px, py, w0, w1 = line.unbind(0)
@@ -435,7 +436,8 @@ def _along(
         ox, oy = ox - along * bx, oy - along * by
         away = (ox * ox).add_(oy * oy).sqrt_()
         here = along.mul_(w1 - w0).add_(w0)
-        distance = torch.maximum(distance, here - away)
+        if not shadow:
+            distance = torch.maximum(distance, here - away)
         here = away.div_(here)
         if solid:
             nearer = here < gauge

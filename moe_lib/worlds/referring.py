@@ -187,7 +187,7 @@ def _picture(objects: Sequence[Thing], draws: Draws) -> Scene:
 def _ground(draws: Draws, avoid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A ground that runs from one colour into another, with faint lines on it; layers and strokes.
 
-    It may be as colourful and as bright as the objects are: of a few candidates it is the one whose colours are
+    It may be as colourful and as bright as the objects are: of a few candidates it is the one whose colour is
     farthest from theirs, ``avoid`` (n, 3).
     """
     hue, saturation, value, other, darker = draws.uniform(size=(5, _GROUNDS))

@@ -25,7 +25,7 @@ __all__ = ["DOMAINS", "STUFF_IDS", "Domain", "Instances", "Panoptic", "Semantic"
 STUFF = ("wood", "cloth", "stone")
 TEXTURES = ("plain", "striped", "dotted")
 SHAPES = ("disc", "triangle", "star")
-_WOOD, _CLOTH, _STONE = range(len(STUFF))
+_CLOTH = STUFF.index("cloth")
 _PLAIN, _STRIPED, _DOTTED = range(len(TEXTURES))
 _OUTLINES = np.stack([0.95 * outlines.disc(), outlines.regular(3) * 1.2, outlines.star(5, 0.42) * 1.2])
 _HALF_PLANE = outlines.polygon(np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]))
@@ -115,7 +115,7 @@ class _Tabletop(Layered):
 
 
 class Semantic(_Tabletop):
-    """Semantic segmentation: 3 kinds of stuff, 12 of things, named by shape and texture together.
+    """Semantic segmentation: 3 kinds of stuff, 9 of things, named by shape and texture together.
 
     Args:
         domain: One of ``DOMAINS``. The same index has the same things in the same places in each.

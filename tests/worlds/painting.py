@@ -1,4 +1,4 @@
-"""Scenes that use everything the layered renderer can do, and a slow, independent evaluation of their masks."""
+"""Scenes that use all that the layered renderer can do, and a slow, independent evaluation of their masks."""
 
 import numpy as np
 import torch
@@ -23,19 +23,21 @@ def busy(index: int, count: int = 14) -> layers.Scene:
             strokes.append(
                 (draws.uniform(-0.1, 1.1, 2), draws.uniform(-0.1, 1.1, 2), draws.uniform(0.01, 0.08, 2))
             )
-        rows.append(
-            layers.layer(
-                outline=draws.choice(OUTLINES), centre=draws.uniform(-0.1, 1.1, 2), turn=(np.cos(angle), np.sin(angle)),
-                radius=draws.uniform(0.04, 0.3, 2), strokes=(first, len(strokes)), hole=draws.choice((0, 0, 0, 0.5)) * (not drawn),
-                soft=draws.choice((0, 0.05)), opacity=draws.choice((0, 0.7, 1, 1, 1)), multiply=draws.choice((0, 0, 1)),
-                refract=draws.choice((0, 0, 0.03)), base=draws.uniform(0.1, 0.9, 3), accent=draws.uniform(0.1, 0.9, 3),
-                wave1=(*draws.normal(0, 8, 2), 0), wave2=draws.choice(((0, 0, 0.5), (7, 3, 0.1))), ring=draws.choice((0, 2)),
-                warp=draws.choice((0, 1)), sharp=3, grain=draws.choice((0, 0.3)), shift=draws.uniform(0, 1, 2),
-                dome=draws.choice((0, 0.9, -0.4)), relief=draws.choice((0, 0.3)), gloss=draws.choice((0, 0.5)),
-                cast=draws.choice(((0, 0, 0), (0.03, 0.02, 0.5))), instance=draws.choice((0, number + 1)),
-                on=draws.choice((0, 0, 0, 1, 2)), label=draws.choice((1, 2, 3, layers.KEEP)), depth=draws.uniform(),
-            )
+        row = layers.layer(
+            outline=draws.choice(OUTLINES), centre=draws.uniform(-0.1, 1.1, 2),
+            turn=(np.cos(angle), np.sin(angle)), radius=draws.uniform(0.04, 0.3, 2),
+            strokes=(first, len(strokes)), hole=draws.choice((0, 0, 0, 0.5)) * (not drawn),
+            soft=draws.choice((0, 0.05)), opacity=draws.choice((0, 0.7, 1, 1, 1)),
+            multiply=draws.choice((0, 0, 1)), refract=draws.choice((0, 0, 0.03)),
+            base=draws.uniform(0.1, 0.9, 3), accent=draws.uniform(0.1, 0.9, 3),
+            wave1=(*draws.normal(0, 8, 2), 0), wave2=draws.choice(((0, 0, 0.5), (7, 3, 0.1))),
+            ring=draws.choice((0, 2)), warp=draws.choice((0, 1)), sharp=3, grain=draws.choice((0, 0.3)),
+            shift=draws.uniform(0, 1, 2), dome=draws.choice((0, 0.9, -0.4)), relief=draws.choice((0, 0.3)),
+            gloss=draws.choice((0, 0.5)), cast=draws.choice(((0, 0, 0), (0.03, 0.02, 0.5))),
+            instance=draws.choice((0, number + 1)), on=draws.choice((0, 0, 0, 1, 2)),
+            label=draws.choice((1, 2, 3, layers.KEEP)), depth=draws.uniform(),
         )  # fmt: skip
+        rows.append(row)
     light = (*draws.normal(0, 0.5, 2), 0.8)
     return layers.Scene(np.array(rows), strokes=np.array(strokes, layers.STROKE), light=light, vignette=0.5)
 

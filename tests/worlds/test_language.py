@@ -1,4 +1,4 @@
-"""The language: two independent readings of every sentence agree, and nothing less than the sentence is enough."""
+"""The language: two independent readings of every sentence agree, and nothing less than it is enough."""
 
 import numpy as np
 import pytest
@@ -92,10 +92,9 @@ def test_without_its_clause_a_sentence_is_ambiguous(said):
 
 
 def test_no_modifier_is_wasted(said):
-    for form, text, things, _ in everything(said):
+    for _, text, things, _ in everything(said):
         reading = read(text)
-        landmarks = reading.landmarks
-        for phrase in (reading.head, *landmarks):
+        for phrase in (reading.head, *reading.landmarks):
             words = phrase.split()
             for k in range(len(words) - 1):
                 shorter = " ".join(words[:k] + words[k + 1 :])

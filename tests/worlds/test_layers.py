@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from painting import CPU, OUTLINES, busy, paint, slowly
 
 from moe_lib.worlds import layers, outlines
 from moe_lib.worlds.layers import layer
-from painting import CPU, OUTLINES, busy, paint, slowly
 
 
 def same(one: dict, other: dict) -> None:

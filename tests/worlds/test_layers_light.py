@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from painting import paint
 
 from moe_lib.worlds.layers import layer
-from painting import paint
 
 
 def test_a_plain_layer_is_flat_grey():

@@ -35,7 +35,7 @@ def test_moments_and_independence():
     x, y = torch.arange(200).view(1, -1), torch.arange(200).view(-1, 1)
     for seed in (0, 1, 123456789):
         uniform, normal = (draw(x, y, seed=torch.tensor(seed)) for draw in (noise.uniform, noise.normal))
-        assert uniform.shape == (200, 200) and 0 <= uniform.min() and uniform.max() < 1
+        assert uniform.shape == (200, 200) and uniform.min() >= 0 and uniform.max() < 1
         assert uniform.mean() == pytest.approx(0.5, abs=0.01) and uniform.std() == pytest.approx(
             12**-0.5, abs=0.005
         )
@@ -65,7 +65,7 @@ def test_value_noise_is_smooth_and_meets_the_lattice(dimensions):
     at = torch.linspace(-3, 3, 6001)
     along = noise.value_noise(at, *(torch.full_like(at, 0.3) for _ in range(dimensions - 1)), seed=seed)
     assert along.diff().abs().max() < 0.002 and along.std() > 0.1
-    assert 0 <= along.min() and along.max() < 1
+    assert along.min() >= 0 and along.max() < 1
     assert along[1000::1000].diff().abs().max() > 0.05
 
 

@@ -1,5 +1,7 @@
 """The tabletop: labels, instances and segments agree with each other; no single cue names a thing."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -85,13 +87,13 @@ def test_boxes_masks_labels_and_visible_shares_agree(batch):
 
 
 def test_nearer_things_are_in_front(batch):
-    """Two silhouettes that meet: the later one is nearer, loses nothing to the earlier, and shows its own depth."""
+    """Later things are nearer, each shows its own depth, and the last one is whole."""
     hidden = 0
     for instances, depth, visible in zip(batch["instances"], batch["depth"], batch["visible"], strict=True):
         count = len(visible)
         depths = [depth[instances == i + 1].unique() for i in range(count)]
         assert all(len(d) == 1 for d in depths)
-        assert all(a > b for a, b in zip(depths, depths[1:], strict=False))
+        assert all(a > b for a, b in pairwise(depths))
         assert (depth[instances == 0] > depths[0]).all()
         assert visible[-1] == 1
         hidden += int((visible < 0.98).sum())

@@ -2,7 +2,7 @@
 
 How well they are hidden is a number: at grade 0 a thing has colours and a pattern of its own; at grade 1 it
 has the ground's, cut from another place and turned, and only its edge and a little shading give it away. Flat
-patches of the ground differ from it as much as the things do.
+patches have the colours and the pattern of the things at any grade.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from moe_lib.worlds.objects import KINDS
 from moe_lib.worlds.tasks import Batch
 
 _HIDDEN = ("fish", "beast", "bird", "snail", "turtle", "butterfly", "leaf", "mushroom", "cactus", "flower")
-_PATCHES = 3
+_PATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Camouflage(Layered):
         grade = drawn if self.grade is None else self.grade
         stage, lit, tint = Stage(), skins.lighting(draws), skins.light_colour(draws)
         ground = skins.skins(draws, 1, rings=False, calm=True, light=tint)
-        own = skins.skins(draws, 4, rings=False, calm=True, light=tint)
+        own = skins.skins(draws, 2, rings=False, calm=True, light=tint)
         ground["label"] = 0
         stage.rows.append(ground)
-        _patches(stage, draws, ground, own[2:], grade)
+        _patches(stage, draws, ground, own, grade)
 
         count = 2 if draws.chance(0.25) else 1
         for number in range(count):
@@ -67,10 +67,10 @@ class Camouflage(Layered):
             stage.put(
                 kind(draws), *surfaces, centre=draws.uniform(0.16, 0.84, 2), radius=radius,
                 angle=draws.uniform(-1.2, 1.2), mirrored=draws.chance(0.5), instance=number + 1,
-                depth=0.6 - 0.2 * number, cast=skins.shadow(lit, 0.02, 0.65 - 0.4 * grade),
+                depth=0.6 - 0.2 * number, cast=skins.shadow(lit, 0.02, 0.7 - 0.35 * grade),
                 paints=_hide(PAINTS, surfaces[0][None], grade),
             )  # fmt: skip
-            stage.rows[-1]["dome"] *= 1 - 0.4 * grade
+            stage.rows[-1]["dome"] *= 1 - 0.3 * grade
         return stage.scene(about={"count": count, "grade": grade}, **lit)
 
     def render(self, scenes: Sequence[layers.Scene], device: torch.device) -> Batch:
@@ -81,14 +81,14 @@ class Camouflage(Layered):
 
 
 def _patches(stage: Stage, draws: Draws, ground: np.ndarray, own: np.ndarray, grade: float) -> None:
-    """Flat patches of the ground that differ from it as the hidden things do."""
+    """Flat patches that differ from the ground as the hidden things do."""
     rows = np.repeat(ground, _PATCHES)
     for row in range(_PATCHES):
         moved = _moved(ground, draws.uniform(0.3, np.pi - 0.3), draws.uniform(0.8, 1.3), draws)
         rows[row] = _hide(own[row % 2][None], moved, grade)[0]
     rows["outline"] = blobs(draws, _PATCHES, 0.35)
     rows["centre"] = draws.uniform(0.05, 0.95, (_PATCHES, 2))
-    rows["radius"] = draws.uniform(0.07, 0.18, (_PATCHES, 2))
+    rows["radius"] = draws.uniform(0.08, 0.18, (_PATCHES, 2))
     rows["label"], rows["depth"] = 0, 1
     stage.rows.append(rows)
 

@@ -19,6 +19,8 @@ from moe_lib.worlds.layered import Layered, things
 from moe_lib.worlds.skins import colours
 from moe_lib.worlds.tasks import Batch
 
+_STAINS = ("glow", "glow", "glow", "tissue", "tissue", "tissue", "grey", "dye", "dye")
+
 
 @dataclass(frozen=True)
 class Cells(Layered):
@@ -53,36 +55,31 @@ class Cells(Layered):
 
 def _stain(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Colours of background and cells: fluorescence, stained tissue, bright field, or any dye."""
-    kind, hue = draws.choice((0, 0, 0, 1, 1, 1, 2, 3, 3)), draws.uniform()
-    if kind == 0:  # fluorescence: bright on dark
-        return colours(hue + 0.1, 0.6, draws.uniform(0.12, 0.3)), colours(
-            hue, draws.uniform(0, 0.8), draws.uniform(0.45, 0.9)
-        )
-    if kind == 1:  # stained tissue: violet on pink
+    kind, hue = draws.choice(_STAINS), draws.uniform()
+    if kind == "glow":
+        ground = colours(hue + 0.1, 0.6, draws.uniform(0.12, 0.3))
+        return ground, colours(hue, draws.uniform(0, 0.8), draws.uniform(0.45, 0.9))
+    if kind == "tissue":
         pink = colours(draws.uniform(0.82, 1.0), draws.uniform(0.15, 0.5), draws.uniform(0.6, 0.9))
         return pink, colours(draws.uniform(0.68, 0.85), draws.uniform(0.3, 0.7), draws.uniform(0.35, 0.65))
     value = draws.uniform(0.4, 0.8)
-    if kind == 2:  # bright field: grey on grey
-        return colours(hue, 0.05, value), colours(
-            hue, 0.08, value + draws.choice((-1, 1)) * draws.uniform(0.14, 0.28)
-        )
+    if kind == "grey":
+        step = draws.choice((-1, 1)) * draws.uniform(0.14, 0.28)
+        return colours(hue, 0.05, value), colours(hue, 0.08, value + step)
     return colours(hue, 0.5, value), colours(hue + draws.uniform(0.2, 0.8), 0.5, draws.uniform(0.35, 0.85))
 
 
 def _slide(stack: Stack, draws: Draws, ground: np.ndarray, body: np.ndarray) -> None:
     """An uneven background: a patchy medium, and a broad smear of nearly the cells' colour."""
+    patches = (*heading(draws.uniform(0, 6.3)) * draws.uniform(0.3, 2), draws.uniform())
     stack.add(
-        base=ground, accent=ground + (body - ground) * draws.uniform(0, 0.35), warp=draws.uniform(1, 3),
-        label=0,
-        wave1=(*heading(draws.uniform(0, 6.3)) * draws.uniform(0.3, 2), draws.uniform()),
-        grain=draws.uniform(0.1, 0.4),
-        **noise_at(draws, draws.uniform(0.2, 0.7)),
+        base=ground, accent=ground + (body - ground) * draws.uniform(0, 0.35), label=0, wave1=patches,
+        warp=draws.uniform(1, 3), grain=draws.uniform(0.1, 0.4), **noise_at(draws, draws.uniform(0.2, 0.7)),
     )  # fmt: skip
     stack.add(
-        outline=blobs(draws, 1, 0.4)[0], centre=draws.uniform(0.1, 0.9, 2), radius=draws.uniform(0.15, 0.35,
-        2),
-        soft=draws.uniform(0.03, 0.12), base=body, accent=ground, warp=2, grain=0.3, label=0,
-        opacity=draws.uniform(0.4, 0.9), **noise_at(draws, 0.5),
+        outline=blobs(draws, 1, 0.4)[0], centre=draws.uniform(0.1, 0.9, 2),
+        radius=draws.uniform(0.12, 0.28, 2), soft=draws.uniform(0.03, 0.12), base=body, accent=ground, warp=2,
+        grain=0.3, label=0, opacity=draws.uniform(0.4, 0.9), **noise_at(draws, 0.5),
     )  # fmt: skip
 
 
@@ -104,28 +101,21 @@ def _debris(stack: Stack, draws: Draws, body: np.ndarray) -> None:
 
 
 def _cells(stack: Stack, draws: Draws, ground: np.ndarray, body: np.ndarray, count: int) -> None:
-    """Cells in clusters, so that some touch; the ones in focus have a crisp edge and a texture inside."""
-    hubs = draws.uniform(0.1, 0.9, (5, 2))
-    which = [draws.integer(0, 5) for _ in range(count)]
-    crowded = draws.uniform(size=(count, 1)) < 0.55
-    centre = np.where(
-        crowded, hubs[which] + draws.normal(0, 0.09, (count, 2)), draws.uniform(0.02, 0.98, (count, 2))
-    )
-    size = (
-        draws.uniform(0.026, 0.05)
-        * draws.uniform(0.7, 1.3, (count, 1))
-        * draws.uniform(0.75, 1.2, (count, 2))
-    )
+    """Cells in clusters, so that some touch; the ones in focus have a crisp edge."""
+    hubs = draws.uniform(0.1, 0.9, (5, 2))[[draws.integer(0, 5) for _ in range(count)]]
+    apart = draws.uniform(size=(count, 1)) < 0.45
+    centre = np.where(apart, draws.uniform(0, 1, (count, 2)), hubs + draws.normal(0, 0.09, (count, 2)))
+    size = draws.uniform(0.026, 0.05) * draws.uniform(0.7, 1.3, (count, 1))
+    size = size * draws.uniform(0.75, 1.2, (count, 2))
     blurred = draws.uniform(size=count) < 0.2
-    tone = draws.uniform(0.75, 1.25, (count, 1))
-    colour = body * tone
+    colour = body * draws.uniform(0.75, 1.25, (count, 1))
     # From the middle to the edge: some are brightest inside, some at their membrane.
     rim = colour + (ground - colour) * draws.uniform(0.15, 0.65) if draws.chance(0.6) else colour * 0.6
     stack.add(
-        count, outline=blobs(draws, count, 0.3, waves=3), centre=centre, radius=size,
-        turn=heading(draws.uniform(0, 6.3, count)), soft=np.where(blurred, draws.uniform(0.02, 0.045,
-        count), 0.004),
-        opacity=np.where(blurred, 0.8, 1.0), base=colour, accent=rim, ring=0.5, sharp=draws.uniform(1, 2.5),
-        warp=0.5, grain=draws.uniform(0.2, 0.5), dome=draws.choice((0.0, 0.4, 0.7)), label=1,
-        instance=np.arange(1, count + 1), depth=np.linspace(0.9, 0.2, count), **noise_at(draws, 0.8),
+        count, outline=blobs(draws, count, 0.3, waves=3), centre=centre.clip(0.01, 0.99), radius=size,
+        turn=heading(draws.uniform(0, 6.3, count)), opacity=np.where(blurred, 0.8, 1.0),
+        soft=np.where(blurred, draws.uniform(0.02, 0.045, count), 0.004), base=colour, accent=rim, ring=0.5,
+        sharp=draws.uniform(1, 2.5), warp=0.5, grain=draws.uniform(0.2, 0.5),
+        dome=draws.choice((0.0, 0.4, 0.7)), label=1, instance=np.arange(1, count + 1),
+        depth=np.linspace(0.9, 0.2, count), **noise_at(draws, 0.8),
     )  # fmt: skip

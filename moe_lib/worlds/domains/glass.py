@@ -64,7 +64,7 @@ class Glass(Layered):
         _hoop_and_picture(stage, draws, tint, lit)
         for number in range(count):
             radius = draws.uniform(0.2, 0.34) * (1 if count == 1 else 0.8)
-            _glass(stage, draws, place[number], radius, number + 1, lit)
+            _glass(stage, draws, place[number], radius, number + 1)
         return stage.scene(about={"count": count}, **lit)
 
     def render(self, scenes: Sequence[layers.Scene], device: torch.device) -> Batch:
@@ -102,8 +102,7 @@ def _hoop_and_picture(stage: Stage, draws: Draws, tint: np.ndarray, lit: dict) -
     centre, turn = draws.uniform(0.15, 0.85, 2), heading(draws.uniform(-0.3, 0.3))
     stage.add(
         outline=outline, centre=centre, radius=radius, turn=turn, hole=draws.uniform(0.86, 0.93), label=0,
-        depth=0.7, base=draws.uniform(0.4, 1.6), multiply=1, cast=skins.shadow(lit, 0.015, 0.3), gloss=0.3,
-        dome=0.3,
+        depth=0.7, base=draws.uniform(0.4, 1.6), multiply=1, gloss=0.3, dome=0.3,
     )  # fmt: skip
     _reflections(stage, draws, centre, radius.min())
 
@@ -117,18 +116,16 @@ def _hoop_and_picture(stage: Stage, draws: Draws, tint: np.ndarray, lit: dict) -
     stage.rows += [picture, frame]
 
 
-def _glass(stage: Stage, draws: Draws, centre: np.ndarray, size: float, instance: int, lit: dict) -> None:
+def _glass(stage: Stage, draws: Draws, centre: np.ndarray, size: float, instance: int) -> None:
     outline, wide, high = draws.choice(_SHAPES)
     radius = size * np.array([wide, high])
     tinted = skins.colours(draws.uniform(), draws.uniform(0, 0.25), draws.uniform(0.85, 1.02))
     # The first wave crosses one half near the edge, and there the rim begins.
     stage.add(
         outline=outline, centre=centre, radius=radius, turn=heading(draws.uniform(-0.2, 0.2)), base=tinted,
-        accent=tinted * draws.choice((0.45, 0.6, 1.5, 1.8)), ring=0.5, wave1=(0, 0, draws.uniform(-0.235,
-        -0.215)),
-        sharp=16, refract=draws.choice((-1, 1)) * draws.uniform(0.05, 0.11, 2), dome=draws.uniform(0, 0.4),
-        gloss=0.3,
-        cast=skins.shadow(lit, 0.02, 0.2), label=1, instance=instance, depth=0.5 - 0.1 * instance,
+        accent=tinted * draws.choice((0.45, 0.6, 1.5, 1.8)), ring=0.5, sharp=16, gloss=0.3,
+        wave1=(0, 0, draws.uniform(-0.225, -0.205)), dome=draws.uniform(0, 0.4), label=1, instance=instance,
+        refract=draws.choice((-1, 1)) * draws.uniform(0.05, 0.11, 2), depth=0.5 - 0.1 * instance,
     )  # fmt: skip
     _reflections(stage, draws, centre, radius.min(), on=instance)
 

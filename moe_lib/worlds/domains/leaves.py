@@ -20,7 +20,7 @@ _BLADES = (
     (0.30, 0.52, 0.18), (0.42, 0.60, 0.22), (0.22, 0.42, 0.22), (0.55, 0.62, 0.25),
     (0.70, 0.60, 0.24), (0.48, 0.28, 0.24), (0.50, 0.38, 0.20), (0.62, 0.68, 0.58),
 )  # fmt: skip
-# Middle and halo of a spot: brown with a yellow halo, black, yellow rust, white mildew, grey with a red rim, pale.
+# Middle and halo of a spot: brown in yellow, black, yellow rust, white mildew, grey in red, pale.
 _DISEASES = (
     ((0.42, 0.26, 0.13), (0.72, 0.66, 0.24)),
     ((0.16, 0.13, 0.10), (0.40, 0.38, 0.16)),
@@ -69,12 +69,13 @@ class Leaves(Layered):
         _sun(stack, draws)
         return stack.scene(
             seed=draws.seed(), light=(*draws.normal(0, 0.5, 2), 0.8), ambient=draws.uniform(0.35, 0.6),
-            vignette=draws.uniform(0, 0.8), exposure=draws.uniform(0.8, 1.25), full_well=draws.uniform(900, 3000),
+            vignette=draws.uniform(0, 0.8), exposure=draws.uniform(0.8, 1.25),
+            full_well=draws.uniform(900, 3000),
         )  # fmt: skip
 
 
 def _disease(draws: Draws, green: np.ndarray) -> np.ndarray:
-    """The colours of a spot's middle and halo, ``(2, 3)``: of two diseases the one that shows better on this leaf."""
+    """Colours of a spot's middle and halo, ``(2, 3)``: of two diseases the one that it shows better."""
     colours = linear(*draws.choice(_DISEASES)), linear(*draws.choice(_DISEASES))
     sick = max(colours, key=lambda colour: np.abs(colour[0] - green).sum())
     return green + draws.uniform(0.7, 1, (2, 1)) * (sick * draws.uniform(0.75, 1.25, (2, 1)) - green)
@@ -102,39 +103,30 @@ class _Leaf:
 
     def paint(self, stack: Stack, draws: Draws, green: np.ndarray) -> None:
         """Petiole, blade and veins."""
-        stem = green * draws.uniform(0.7, 1.3)
-        start = self.at(np.array([-1.6]), draws.uniform(-0.2, 0.2, 1))
-        stack.draw(
-            segments(start, self.at(np.array([-0.6]), np.zeros(1)), 0.016, 0.012),
-            base=stem,
-            dome=0.8,
-            label=0,
-        )
+        rib = self.at(np.array([-1.6, -0.6, 0.9]), np.array([draws.uniform(-0.2, 0.2), 0, 0]))
+        stem = segments(rib[:1], rib[1:2], 0.016, 0.012)
+        stack.draw(stem, base=green * draws.uniform(0.7, 1.3), dome=0.8, label=0)
         stack.add(
             outline=self.outline, centre=self.centre, turn=self.along, radius=self.radius, base=green,
-            accent=green * draws.uniform(0.6, 1.3, 3), wave1=(*draws.normal(0, 2, 2), 0), warp=draws.uniform(0.5, 2),
-            grain=draws.uniform(0.1, 0.3), relief=draws.uniform(0.05, 0.3), dome=draws.uniform(0, 0.5),
-            gloss=draws.uniform(0, 0.12), cast=(0.02, 0.03, draws.uniform(0.2, 0.6)), instance=_LEAF, label=0,
+            accent=green * draws.uniform(0.6, 1.3, 3), wave1=(*draws.normal(0, 2, 2), 0),
+            warp=draws.uniform(0.5, 2), grain=draws.uniform(0.1, 0.3), relief=draws.uniform(0.05, 0.3),
+            dome=draws.uniform(0, 0.5), gloss=draws.uniform(0, 0.12),
+            cast=(0.02, 0.03, draws.uniform(0.2, 0.6)), instance=_LEAF, label=0,
             **noise_at(draws, draws.uniform(0.4, 0.9)),
         )  # fmt: skip
-        self._veins(stack, draws, green)
-
-    def _veins(self, stack: Stack, draws: Draws, green: np.ndarray) -> None:
-        root = np.linspace(-0.6, 0.35, 3)
+        along = np.linspace(-0.6, 0.35, 3)
         lean, length = draws.uniform(0.15, 0.4), draws.uniform(0.45, 0.7)
-        foot = self.at(np.tile(root, 2), np.zeros(6))
-        tip = self.at(np.tile(root + lean, 2), np.repeat([-length, length], 3))
-        rib = segments(
-            self.at(np.array([-1.0]), np.zeros(1)), self.at(np.array([0.9]), np.zeros(1)), 0.009, 0.002
-        )
+        start = self.at(np.tile(along, 2), np.zeros(6))
+        end = self.at(np.tile(along + lean, 2), np.repeat([-length, length], 3))
         stack.draw(
-            np.concatenate([rib, segments(foot, tip, 0.004, 0.001)]), base=green * draws.choice((0.55, 1.5, 1.9)), soft=0.006,
-            opacity=draws.uniform(0.4, 0.9), on=_LEAF, instance=_LEAF, label=0,
+            np.concatenate([segments(rib[1:2], rib[2:], 0.009, 0.002), segments(start, end, 0.004, 0.001)]),
+            base=green * draws.choice((0.55, 1.5, 1.9)), soft=0.006, opacity=draws.uniform(0.4, 0.9),
+            on=_LEAF, instance=_LEAF, label=0,
         )  # fmt: skip
 
 
 def _ground(stack: Stack, draws: Draws, disease: np.ndarray) -> dict:
-    """What lies behind, often in the colours of the disease; its texture shows again through the leaf's holes."""
+    """What lies behind, often in the disease's colours; its texture shows again through the leaf's holes."""
     base, accent, frequency, sharp, warp = draws.choice(_GROUNDS)
     base, accent = (linear(*colour) * draws.uniform(0.6, 1.1) for colour in (base, accent))
     tinge = draws.choice((0, 0.9, 0.9))
@@ -153,21 +145,25 @@ def _ground(stack: Stack, draws: Draws, disease: np.ndarray) -> dict:
     return texture
 
 
-def _others(stack: Stack, draws: Draws, outline: np.ndarray, green: np.ndarray, disease: np.ndarray) -> None:
+def _others(
+    stack: Stack, draws: Draws, outline: np.ndarray, green: np.ndarray, disease: np.ndarray
+) -> None:  # fmt: skip
     """Leaves of the same plant, behind and in its shade; their spots are not the leaf's."""
     count = draws.choice((0, 1, 2))
     way = draws.uniform(0, 2 * np.pi) + np.arange(count) * 2.2
     centre = 0.5 + heading(way) * draws.uniform(0.42, 0.6, (count, 1))
     stack.add(
-        count, outline=outline, centre=centre, turn=heading(draws.uniform(0, 6.28, count)), radius=draws.uniform(0.25, 0.45, (count, 1)),
-        base=green * draws.uniform(0.35, 0.8, (count, 1)), accent=green * 0.4, wave1=(*draws.normal(0, 2, 2), 0), warp=1, grain=0.2,
-        relief=0.15, cast=(0.02, 0.03, 0.3), instance=_OTHER, label=0, soft=0.012,
+        count, outline=outline, centre=centre, turn=heading(draws.uniform(0, 6.28, count)),
+        radius=draws.uniform(0.25, 0.45, (count, 1)), base=green * draws.uniform(0.35, 0.8, (count, 1)),
+        accent=green * 0.4, wave1=(*draws.normal(0, 2, 2), 0), warp=1, grain=0.2, relief=0.15,
+        cast=(0.02, 0.03, 0.3), instance=_OTHER, label=0, soft=0.012,
     )  # fmt: skip
     spots = 2 * count
     stack.add(
-        spots, outline=blobs(draws, spots, 0.4), centre=np.repeat(centre, 2, 0) + draws.normal(0, 0.1, (spots, 2)),
-        radius=draws.uniform(0.015, 0.05, (spots, 2)), base=disease[0] * 0.7, accent=disease[1] * 0.7, ring=0.4, soft=0.015, on=_OTHER, instance=_OTHER,
-        label=0,
+        spots, outline=blobs(draws, spots, 0.4),
+        centre=np.repeat(centre, 2, 0) + draws.normal(0, 0.1, (spots, 2)),
+        radius=draws.uniform(0.015, 0.05, (spots, 2)), base=disease[0] * 0.7, accent=disease[1] * 0.7,
+        ring=0.4, soft=0.015, on=_OTHER, instance=_OTHER, label=0,
     )  # fmt: skip
 
 
@@ -178,8 +174,8 @@ def _hand(stack: Stack, draws: Draws, leaf: _Leaf) -> None:
     root = leaf.at(np.full(3, -2.2), 0.5 * aside + draws.uniform(-0.3, 0.3))
     tip = leaf.at(draws.uniform(-0.5, 0.1, 3), aside)
     stack.draw(
-        segments(root, tip, 0.085, 0.065), base=skin, accent=skin * (0.85, 0.7, 0.65), wave1=(2, 3, 0), warp=1, grain=0.12,
-        dome=0.85, label=0,
+        segments(root, tip, 0.085, 0.065), base=skin, accent=skin * (0.85, 0.7, 0.65), wave1=(2, 3, 0),
+        warp=1, grain=0.12, dome=0.85, label=0,
     )  # fmt: skip
 
 
@@ -188,8 +184,8 @@ def _holes(stack: Stack, draws: Draws, leaf: _Leaf, ground: dict) -> None:
     count = draws.choice((0, 0, 1, 2))
     shaded = ground | {name: ground[name] * 0.45 for name in ("base", "accent")}
     stack.add(
-        count, outline=blobs(draws, count, 0.4), centre=leaf.inside(draws, count, 0.95), radius=draws.uniform(0.012, 0.045, (count, 2)),
-        on=_LEAF, label=0, **shaded,
+        count, outline=blobs(draws, count, 0.4), centre=leaf.inside(draws, count, 0.95),
+        radius=draws.uniform(0.012, 0.045, (count, 2)), on=_LEAF, label=0, **shaded,
     )  # fmt: skip
 
 
@@ -200,10 +196,13 @@ def _spots(stack: Stack, draws: Draws, leaf: _Leaf, disease: np.ndarray) -> None
     target = draws.chance(0.25)  # rings, as on a target
     stack.add(
         count, outline=blobs(draws, count, draws.uniform(0.1, 0.6)), centre=leaf.inside(draws, count),
-        turn=heading(draws.uniform(0, 2 * np.pi, count)), radius=size * draws.uniform(0.5, 1.3, (count, 1)) * draws.uniform(0.7, 1.2, (count, 2)),
-        base=disease[0], accent=disease[1], ring=draws.uniform(1.3, 2.4) if target else draws.uniform(0.35, 0.55), warp=0.35,
-        sharp=draws.uniform(1, 3), grain=draws.uniform(0.1, 0.4), opacity=draws.uniform(0.8, 1), soft=draws.uniform(0.003, 0.015), dome=-0.5,
-        on=_LEAF, instance=_LEAF, label=1, **noise_at(draws, 0.8),
+        turn=heading(draws.uniform(0, 2 * np.pi, count)),
+        radius=size * draws.uniform(0.5, 1.3, (count, 1)) * draws.uniform(0.7, 1.2, (count, 2)),
+        base=disease[0], accent=disease[1],
+        ring=draws.uniform(1.3, 2.4) if target else draws.uniform(0.35, 0.55), warp=0.35,
+        sharp=draws.uniform(1, 3), grain=draws.uniform(0.1, 0.4), opacity=draws.uniform(0.8, 1),
+        soft=draws.uniform(0.003, 0.015), dome=-0.5, on=_LEAF, instance=_LEAF, label=1,
+        **noise_at(draws, 0.8),
     )  # fmt: skip
 
 
@@ -211,8 +210,9 @@ def _drops(stack: Stack, draws: Draws, leaf: _Leaf) -> None:
     """Dew."""
     count = draws.choice((0, 0, 0, 3))
     stack.add(
-        count, centre=leaf.inside(draws, count), radius=draws.uniform(0.012, 0.03, (count, 1)), refract=0.025, base=1.1, accent=0.75,
-        ring=0.5, sharp=2, dome=0.8, gloss=0.8, cast=(0.004, 0.008, 0.3), on=_LEAF, instance=_LEAF, label=0,
+        count, centre=leaf.inside(draws, count), radius=draws.uniform(0.012, 0.03, (count, 1)),
+        refract=0.025, base=1.1, accent=0.75, ring=0.5, sharp=2, dome=0.8, gloss=0.8,
+        cast=(0.004, 0.008, 0.3), on=_LEAF, instance=_LEAF, label=0,
     )  # fmt: skip
 
 
@@ -220,8 +220,9 @@ def _sun(stack: Stack, draws: Draws) -> None:
     """Light that falls through other leaves: bright or dim flecks over everything."""
     count = draws.choice((0, 0, 2))
     stack.add(
-        count, outline=blobs(draws, count, 0.4), centre=draws.uniform(0.1, 0.9, (count, 2)), radius=draws.uniform(0.03, 0.15, (count, 2)),
-        multiply=1, base=draws.choice((0.5, 0.55, 1.6, 1.8)), soft=0.03,
+        count, outline=blobs(draws, count, 0.4), centre=draws.uniform(0.1, 0.9, (count, 2)),
+        radius=draws.uniform(0.03, 0.15, (count, 2)), multiply=1, base=draws.choice((0.5, 0.55, 1.6, 1.8)),
+        soft=0.03,
     )  # fmt: skip
 
 

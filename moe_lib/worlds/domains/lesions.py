@@ -1,7 +1,7 @@
 """Pigmented lesions of the skin under a dermatoscope (ISIC).
 
 The mask is the one large lesion: an uneven patch that tints the skin, mostly darker and sometimes paler, with
-a pattern of its own inside and a border that is sharp in places and fades in others. Freckles and small moles
+a pattern of its own and a border that may be sharp or fade into the skin. Freckles and small moles
 around it, ruler marks, pen, stickers, gel, hairs and the picture's dark corners are background; a hair that
 crosses the lesion leaves the mask whole.
 """
@@ -25,7 +25,7 @@ _SKINS = (
     (0.56, 0.38, 0.28),
     (0.40, 0.27, 0.20),
 )
-# How much of each colour the lesion lets through at its rim and in its darkest parts: brown, black, red, pale.
+# How much light the pigment lets through, at the rim and in the darkest parts: brown, black, red, pale.
 _PIGMENTS = (
     ((0.62, 0.47, 0.36), (0.30, 0.18, 0.12)),
     ((0.42, 0.33, 0.30), (0.10, 0.07, 0.07)),
@@ -59,20 +59,23 @@ class Lesions(Layered):
         _bubbles(stack, draws)
         _corners(stack, draws)
         return stack.scene(
-            seed=draws.seed(), light=(*draws.normal(0, 0.3, 2), 0.9), ambient=0.5, vignette=draws.uniform(0, 1.2),
-            exposure=draws.uniform(0.75, 1.15), full_well=draws.uniform(900, 3000),
+            seed=draws.seed(), light=(*draws.normal(0, 0.3, 2), 0.9), ambient=0.5,
+            vignette=draws.uniform(0, 1.2), exposure=draws.uniform(0.75, 1.15),
+            full_well=draws.uniform(900, 3000),
         )  # fmt: skip
 
 
 def _skin(stack: Stack, draws: Draws, skin: np.ndarray) -> None:
     """Skin with its fine lines, then the uneven light of a lamp held at an angle, or a blush."""
     stack.add(
-        base=skin, accent=skin * (0.9, 0.82, 0.8), wave1=(*draws.normal(0, 1.5, 2), draws.uniform()), warp=1.5,
-        grain=draws.uniform(0.05, 0.15), relief=draws.uniform(0.03, 0.15), label=0, **noise_at(draws, draws.uniform(0.5, 1)),
+        base=skin, accent=skin * (0.9, 0.82, 0.8), wave1=(*draws.normal(0, 1.5, 2), draws.uniform()),
+        warp=1.5, grain=draws.uniform(0.05, 0.15), relief=draws.uniform(0.03, 0.15), label=0,
+        **noise_at(draws, draws.uniform(0.5, 1)),
     )  # fmt: skip
     stack.add(
-        outline=blobs(draws, 1, 0.4), centre=draws.uniform(0, 1, 2), radius=draws.uniform(0.25, 0.6, 2), multiply=1,
-        soft=0.35, base=draws.choice(((0.5, 0.45, 0.45), (0.8, 0.55, 0.55), (1.3, 1.25, 1.2))), opacity=draws.uniform(0, 1),
+        outline=blobs(draws, 1, 0.4), centre=draws.uniform(0, 1, 2), radius=draws.uniform(0.25, 0.6, 2),
+        multiply=1, soft=0.35, base=draws.choice(((0.5, 0.45, 0.45), (0.8, 0.55, 0.55), (1.3, 1.25, 1.2))),
+        opacity=draws.uniform(0, 1),
     )  # fmt: skip
 
 
@@ -84,12 +87,13 @@ def _freckles(stack: Stack, draws: Draws, centre: np.ndarray, radius: float) -> 
         count, outline=blobs(draws, count, 0.3), label=0, multiply=1, soft=draws.uniform(0.01, 0.03, count),
         centre=centre + heading(way) * (1.7 * radius + draws.uniform(0.02, 0.2, (count, 1))),
         radius=radius * draws.uniform(0.1, 0.3, (count, 1)) * draws.uniform(0.7, 1.2, (count, 2)),
-        base=np.array((0.5, 0.36, 0.28)) * draws.uniform(0.6, 1.5, (count, 1)), opacity=draws.uniform(0.4, 1, count),
+        base=np.array((0.5, 0.36, 0.28)) * draws.uniform(0.6, 1.5, (count, 1)),
+        opacity=draws.uniform(0.4, 1, count),
     )  # fmt: skip
 
 
 def _lesion(stack: Stack, draws: Draws, centre: np.ndarray, radius: float) -> None:
-    """Two or three overlapping patches of pigment, and darker or paler ones inside them."""
+    """A patch of pigment with a network in it, and a darker part that does not reach beyond it."""
     kind = draws.choice((0, 0, 1, 1, 2, 3))
     light, dark = (np.array(colour) * draws.uniform(0.9, 1.1, 3) for colour in _PIGMENTS[kind])
     faint = draws.uniform(0, 0.65)
@@ -97,21 +101,21 @@ def _lesion(stack: Stack, draws: Draws, centre: np.ndarray, radius: float) -> No
     network = draws.normal(0, 14, (2, 2))
     pattern = {
         "multiply": 1, "wave1": (*network[0], 0), "wave2": (*network[1], 0), "warp": draws.uniform(1, 3),
-        "sharp": draws.uniform(0.7, 2.5), "instance": 1, "label": 1, **noise_at(draws, draws.uniform(0.3, 0.9)),
+        "sharp": draws.uniform(0.7, 2.5), "instance": 1, "label": 1,
+        **noise_at(draws, draws.uniform(0.3, 0.9)),
     }  # fmt: skip
-    parts = 2
-    turn, rough = heading(draws.uniform(0, 2 * np.pi)), draws.uniform(0.15, 0.5)
-    lean = np.array([0.0, draws.uniform(0.1, 0.5)])[:, None] * heading(draws.uniform(0, 2 * np.pi)) * radius
-    outline = blobs(draws, parts, rough, 9)
+    outer, inner = blobs(draws, 2, draws.uniform(0.15, 0.5), 9)
     stack.add(
-        1, outline=outline[0], centre=centre, turn=turn, radius=radius * draws.uniform(0.7, 1.15, 2),
-        base=light, accent=(light + dark) / 2, grain=0.15, relief=draws.uniform(0, 0.3),
-        soft=draws.choice((0.012, 0.03, 0.07)) * draws.uniform(0.7, 1.3), **pattern,
+        outline=outer, centre=centre, turn=heading(draws.uniform(0, 2 * np.pi)),
+        radius=radius * draws.uniform(0.7, 1.15, 2), base=light, accent=(light + dark) / 2, grain=0.15,
+        relief=draws.uniform(0, 0.3), soft=draws.choice((0.012, 0.03, 0.07)) * draws.uniform(0.7, 1.3),
+        **pattern,
     )  # fmt: skip
-    inside = draws.uniform(0.35, 0.75)
+    aside = radius * draws.uniform(0.1, 0.5) * heading(draws.uniform(0, 2 * np.pi))
+    share = draws.uniform(0.35, 0.75) * draws.uniform(0.6, 1.2, 2)
     stack.add(
-        1, outline=outline[1], centre=centre + lean[1], radius=radius * inside * draws.uniform(0.6, 1.2, 2),
-        base=dark / light, accent=(dark / light + 1) / 2, soft=draws.uniform(0.01, 0.06), on=1, **pattern,
+        outline=inner, centre=centre + aside, radius=radius * share, base=dark / light,
+        accent=(dark / light + 1) / 2, soft=draws.uniform(0.01, 0.06), on=1, **pattern,
     )  # fmt: skip
 
 
@@ -120,9 +124,8 @@ def _tools(stack: Stack, draws: Draws, centre: np.ndarray) -> None:
     kind = draws.choice(("pen", "ruler", "sticker", "none", "none"))
     if kind == "pen":
         angles = draws.uniform(0, 2 * np.pi) + np.linspace(0, draws.uniform(0.8, 2.5), 6)
-        points = (
-            centre + heading(angles) * (draws.uniform(0.33, 0.48) * draws.uniform(0.95, 1.05, 6))[:, None]
-        )
+        reach = draws.uniform(0.33, 0.48) * draws.uniform(0.95, 1.05, (6, 1))
+        points = centre + heading(angles) * reach
         stack.draw(
             line(points, draws.uniform(0.005, 0.012, 6)), label=0, multiply=0.7, soft=0.01, grain=0.4,
             base=draws.choice((linear(0.35, 0.2, 0.55), linear(0.15, 0.25, 0.55), linear(0.1, 0.1, 0.12))),
@@ -141,8 +144,8 @@ def _tools(stack: Stack, draws: Draws, centre: np.ndarray) -> None:
         )
         at = np.array([draws.choice((-0.02, 1.02)), draws.uniform(0, 1)])
         stack.add(
-            centre=at if draws.chance(0.5) else at[::-1], radius=draws.uniform(0.12, 0.22), base=linear(*colour), label=0,
-            grain=0.1, dome=0.2, cast=(0.005, 0.008, 0.3),
+            centre=at if draws.chance(0.5) else at[::-1], radius=draws.uniform(0.12, 0.22),
+            base=linear(*colour), label=0, grain=0.1, dome=0.2, cast=(0.005, 0.008, 0.3),
         )  # fmt: skip
 
 

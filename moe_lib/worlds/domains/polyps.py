@@ -1,8 +1,8 @@
 """Polyps in the bowel, as an endoscope sees them (Kvasir-SEG, CVC-ClinicDB).
 
 One smooth swelling, sometimes two, on wet folded tissue of nearly its own colour. What tells it apart is its
-roundness, the line where it stands on the tissue, and a texture of its own. Folds, bubbles, bulges of the wall
-and a polyp's stalk are background; residue and reflections on a polyp do not cut holes into its mask.
+roundness, the line where it stands on the tissue, and a texture of its own. Folds, bubbles, bulges of the
+wall and a polyp's stalk are background; residue and reflections on a polyp cut no holes into its mask.
 """
 
 from dataclasses import dataclass
@@ -58,17 +58,17 @@ class Polyps(Layered):
         _corners(stack, draws)
         return stack.scene(
             seed=draws.seed(), light=(*draws.normal(0, 0.25, 2), 0.9), ambient=draws.uniform(0.2, 0.4),
-            vignette=draws.uniform(0.3, 1.5), exposure=draws.uniform(0.9, 1.5), full_well=draws.uniform(700, 2500),
-            about={"polyps": len(heads)},
+            vignette=draws.uniform(0.3, 1.5), exposure=draws.uniform(0.9, 1.5),
+            full_well=draws.uniform(700, 2500), about={"polyps": len(heads)},
         )  # fmt: skip
 
 
 def _wall(stack: Stack, draws: Draws, tissue: np.ndarray, skin: dict) -> None:
     """The wall of the bowel."""
     stack.add(
-        base=tissue, accent=tissue * (0.8, 0.6, 0.58),
-        wave1=(*draws.normal(0, 1.5, 2), draws.uniform()), warp=draws.uniform(0.5, 2), grain=draws.uniform(0.1, 0.3),
-        relief=draws.uniform(0.1, 0.45), gloss=draws.uniform(0, 0.1), **skin,
+        base=tissue, accent=tissue * (0.8, 0.6, 0.58), wave1=(*draws.normal(0, 1.5, 2), draws.uniform()),
+        warp=draws.uniform(0.5, 2), grain=draws.uniform(0.1, 0.3), relief=draws.uniform(0.1, 0.45),
+        gloss=draws.uniform(0, 0.1), **skin,
     )  # fmt: skip
 
 
@@ -76,23 +76,26 @@ def _tunnel(stack: Stack, draws: Draws, lumen: np.ndarray, skin: dict) -> None:
     """Rings of folds that lead to the lumen, and the lumen, from which no light returns."""
     stack.add(
         outline=blobs(draws, 1, 0.15), centre=lumen, radius=draws.uniform(0.45, 0.8), multiply=1, soft=0.3,
-        base=(0.42, 0.33, 0.31), accent=1.0, ring=draws.uniform(1.5, 4.5), wave1=(0, 0, draws.uniform(0, 0.5)),
-        warp=draws.uniform(0.3, 0.9), sharp=draws.uniform(1, 2), opacity=draws.uniform(0.3, 1), **skin,
+        base=(0.42, 0.33, 0.31), accent=1.0, ring=draws.uniform(1.5, 4.5),
+        wave1=(0, 0, draws.uniform(0, 0.5)), warp=draws.uniform(0.3, 0.9), sharp=draws.uniform(1, 2),
+        opacity=draws.uniform(0.3, 1), **skin,
     )  # fmt: skip
     radius = draws.uniform(0.08, 0.2)
     for share, dark in ((1.7, 0.4), (0.8, 0.2)):
         stack.add(
-            outline=blobs(draws, 1, 0.25), centre=lumen + draws.normal(0, 0.02, 2), multiply=1, soft=0.8 * share * radius,
-            radius=radius * share * draws.uniform(0.7, 1.2, 2), base=(dark, 0.85 * dark, 0.8 * dark), **skin,
+            outline=blobs(draws, 1, 0.25), centre=lumen + draws.normal(0, 0.02, 2), multiply=1,
+            soft=0.8 * share * radius, radius=radius * share * draws.uniform(0.7, 1.2, 2),
+            base=(dark, 0.85 * dark, 0.8 * dark), **skin,
         )  # fmt: skip
 
 
 def _bulge(stack: Stack, draws: Draws, skin: dict) -> None:
     """Where the wall is pushed in from outside: as wide as a polyp, but flat and without an edge."""
     stack.add(
-        outline=blobs(draws, 1, 0.2), centre=draws.uniform(0.1, 0.9, 2), turn=heading(draws.uniform(0, 2 * np.pi)),
-        radius=draws.uniform(0.08, 0.2, 2), multiply=1, base=draws.uniform(0.85, 1.2), dome=draws.uniform(0.35, 0.6),
-        soft=draws.uniform(0.06, 0.12), opacity=draws.chance(0.7), **skin,
+        outline=blobs(draws, 1, 0.2), centre=draws.uniform(0.1, 0.9, 2),
+        turn=heading(draws.uniform(0, 2 * np.pi)), radius=draws.uniform(0.08, 0.2, 2), multiply=1,
+        base=draws.uniform(0.85, 1.2), dome=draws.uniform(0.35, 0.6), soft=draws.uniform(0.06, 0.12),
+        opacity=draws.chance(0.7), **skin,
     )  # fmt: skip
 
 
@@ -117,8 +120,8 @@ def _vessels(stack: Stack, draws: Draws) -> None:
     twigs = trunk[1:3] + heading(angle + np.array([-1, 1]) * draws.uniform(0.5, 1.1, 2)) * step
     thick = np.array([4, 3.5, 3, 2, 1]) * 1e-3
     stack.draw(
-        np.concatenate([line(trunk, thick), segments(trunk[1:3], twigs, 0.0025, 0.001)]), multiply=1, soft=0.006,
-        base=(0.75, 0.4, 0.4), opacity=draws.choice((0, 0.3, 0.6, 0.9)), label=0,
+        np.concatenate([line(trunk, thick), segments(trunk[1:3], twigs, 0.0025, 0.001)]), multiply=1,
+        soft=0.006, base=(0.75, 0.4, 0.4), opacity=draws.choice((0, 0.3, 0.6, 0.9)), label=0,
     )  # fmt: skip
 
 
@@ -129,9 +132,8 @@ def _heads(draws: Draws, lumen: np.ndarray) -> list[tuple[np.ndarray, float]]:
     while len(heads) < count:
         radius = draws.uniform(0.05, 0.1) if heads else draws.uniform(0.08, 0.25)
         centre = 0.5 + heading(draws.uniform(0, 2 * np.pi)) * draws.uniform(0, 0.45 - 0.8 * radius)
-        if all(
-            np.linalg.norm(centre - other) > 1.4 * (radius + size) for other, size in [*heads, (lumen, 0.0)]
-        ):
+        apart = [np.linalg.norm(centre - other) / (radius + size) for other, size in [*heads, (lumen, 0.0)]]
+        if min(apart) > 1.4:
             heads.append((centre, radius))
     return heads
 
@@ -139,13 +141,13 @@ def _heads(draws: Draws, lumen: np.ndarray) -> list[tuple[np.ndarray, float]]:
 def _polyp(
     stack: Stack, draws: Draws, centre: np.ndarray, radius: float, tissue: np.ndarray, *, lobes: int
 ) -> None:  # fmt: skip
-    """A head of so many lobes, on the wall or on a stalk."""
+    """A head of so many lobes, on the wall or, one in four, on a stalk."""
     colour = tissue * draws.uniform(0.8, 1.2) * draws.uniform(0.92, 1.08, 3)
     surface = {
-        "base": colour, "accent": colour * draws.uniform(0.5, 0.85, 3), "wave1": (*draws.normal(0, 9, 2), 0),
-        "wave2": (*draws.normal(0, 9, 2), 0), "warp": draws.uniform(0.5, 2), "grain": draws.uniform(0.1, 0.35),
-        "relief": draws.uniform(0.1, 0.5), "gloss": draws.uniform(0.02, 0.2),
-        **noise_at(draws, draws.uniform(0.3, 0.8)),
+        "base": colour, "accent": colour * draws.uniform(0.5, 0.85, 3),
+        "wave1": (*draws.normal(0, 9, 2), 0), "wave2": (*draws.normal(0, 9, 2), 0),
+        "warp": draws.uniform(0.5, 2), "grain": draws.uniform(0.1, 0.35), "relief": draws.uniform(0.1, 0.5),
+        "gloss": draws.uniform(0.02, 0.2), **noise_at(draws, draws.uniform(0.3, 0.8)),
     }  # fmt: skip
     foot = centre + heading(draws.uniform(0, 2 * np.pi)) * radius * draws.uniform(1.3, 2)
     bend = (foot + centre) / 2 + draws.normal(0, 0.02, 2)
@@ -156,9 +158,11 @@ def _polyp(
     spread = radius * (0.45 if lobes > 1 else 0.0)
     stack.add(
         lobes, outline=blobs(draws, lobes, draws.uniform(0.05, 0.22)), label=1,
-        centre=centre + heading(draws.uniform(0, 2 * np.pi, lobes)) * spread, turn=heading(draws.uniform(0, 6.28, lobes)),
+        centre=centre + heading(draws.uniform(0, 2 * np.pi, lobes)) * spread,
+        turn=heading(draws.uniform(0, 2 * np.pi, lobes)),
         radius=(radius - spread / 2) * draws.uniform(0.75, 1.15, (lobes, 2)), dome=draws.uniform(0.5, 0.95),
-        soft=draws.uniform(0.01, 0.035), cast=(*draws.normal(0, 0.008, 2), draws.uniform(0.15, 0.45)), **surface,
+        soft=draws.uniform(0.01, 0.035), cast=(*draws.normal(0, 0.008, 2), draws.uniform(0.15, 0.45)),
+        **surface,
     )  # fmt: skip
 
 
@@ -167,9 +171,9 @@ def _residue(stack: Stack, draws: Draws) -> None:
     count = draws.choice((0, 0, 1, 2))
     stack.add(
         count, outline=blobs(draws, count, 0.6), centre=draws.uniform(0.1, 0.9, (count, 2)),
-        radius=draws.uniform(0.01, 0.05, (count, 2)), base=linear(0.78, 0.62, 0.25) * draws.uniform(0.4, 1.2, (count, 1)),
-        accent=linear(0.5, 0.36, 0.12), wave1=(9, 5, 0), warp=2, grain=0.4, opacity=draws.uniform(0.5, 0.95, count),
-        soft=0.012,
+        radius=draws.uniform(0.01, 0.05, (count, 2)),
+        base=linear(0.78, 0.62, 0.25) * draws.uniform(0.4, 1.2, (count, 1)), accent=linear(0.5, 0.36, 0.12),
+        wave1=(9, 5, 0), warp=2, grain=0.4, opacity=draws.uniform(0.5, 0.95, count), soft=0.012,
     )  # fmt: skip
 
 
@@ -178,8 +182,8 @@ def _bubbles(stack: Stack, draws: Draws) -> None:
     count = draws.choice((0, 0, 0, 2, 3))
     stack.add(
         count, centre=draws.uniform(0.15, 0.85, 2) + draws.normal(0, 0.06, (count, 2)),
-        radius=draws.uniform(0.01, 0.03, (count, 1)), refract=0.02, base=1.05, accent=0.7, ring=0.5, sharp=3, dome=0.7,
-        gloss=0.6,
+        radius=draws.uniform(0.01, 0.03, (count, 1)), refract=0.02, base=1.05, accent=0.7, ring=0.5,
+        sharp=3, dome=0.7, gloss=0.6,
     )  # fmt: skip
 
 
@@ -189,19 +193,18 @@ def _glints(stack: Stack, draws: Draws, heads: list[tuple[np.ndarray, float]]) -
     at = draws.uniform(0.15, 0.85, (count, 2))
     for number, (centre, radius) in enumerate(heads):
         at[number] = centre + radius * draws.uniform(-0.5, 0.5, 2)
-    away = heading(draws.uniform(0, 6.28)) * draws.uniform(0, 0.03, (count, 1)) + draws.normal(
-        0, 0.005, (count, 2)
-    )
+    way = heading(draws.uniform(0, 2 * np.pi))
+    away = way * draws.uniform(0, 0.03, (count, 1)) + draws.normal(0, 0.005, (count, 2))
     stack.draw(
-        segments(at, at + away, draws.uniform(0.002, 0.008, count), draws.uniform(0.001, 0.005, count)), base=1.4,
-        soft=0.008, opacity=draws.uniform(0.5, 1),
+        segments(at, at + away, draws.uniform(0.002, 0.008, count), draws.uniform(0.001, 0.005, count)),
+        base=1.4, soft=0.008, opacity=draws.uniform(0.5, 1),
     )  # fmt: skip
 
 
 def _corners(stack: Stack, draws: Draws) -> None:
-    """The endoscope's view is round or eight-cornered; what lies outside is black and counts as background."""
+    """The endoscope's view is round or has eight corners; outside it is black, and background."""
     outline, turn = draws.choice(_WINDOWS)
     stack.add(
-        outline=outline, turn=turn, radius=2, hole=draws.uniform(0.5, 0.6) / 2, base=draws.uniform(0, 0.01), label=0,
-        soft=0.01,
+        outline=outline, turn=turn, radius=2, hole=draws.uniform(0.5, 0.6) / 2, base=draws.uniform(0, 0.01),
+        label=0, soft=0.01,
     )  # fmt: skip

@@ -69,51 +69,37 @@ def _country(stack: Stack, draws: Draws, palette: np.ndarray, road: np.ndarray) 
     """Fields with furrows, one of them as bare as a road; and a wood."""
     turn = draws.uniform(0, 2 * np.pi)
     stack.add(
-        base=palette[0], accent=palette[1], label=0, warp=1.5, sharp=1, grain=0.3, relief=0.2,
+        base=palette[0], accent=palette[1], label=0, warp=1.5, grain=0.3, relief=0.2,
         wave1=(*heading(turn) * 2, draws.uniform()), **noise_at(draws, 0.6),
     )  # fmt: skip
-    for colour in (palette[2], palette[3], road * draws.uniform(0.85, 1.15)):
-        furrows = heading(turn + draws.choice((0, np.pi / 2))) * draws.uniform(5, 22)
-        stack.add(
-            outline=_BOX, centre=draws.uniform(0, 1, 2), radius=draws.uniform(0.12, 0.38, 2),
-            turn=heading(turn),
-            base=colour, accent=colour * draws.uniform(0.7, 1.2), wave1=(*furrows, 0), warp=0.2, sharp=1.5,
-            label=0, grain=0.25, **noise_at(draws, 0.6),
-        )  # fmt: skip
+    fields = np.stack([palette[2], palette[3], road * draws.uniform(0.85, 1.15)])
+    furrows = heading(turn + np.pi / 2 * (draws.uniform(size=3) < 0.5)) * draws.uniform(5, 22, (3, 1))
+    stack.add(
+        3, outline=_BOX, centre=draws.uniform(0, 1, (3, 2)), radius=draws.uniform(0.1, 0.25, (3, 2)),
+        turn=heading(turn), base=fields, accent=fields * draws.uniform(0.7, 1.2, (3, 1)), label=0,
+        wave1=np.pad(furrows, ((0, 0), (0, 1))), warp=0.2, sharp=1.5, grain=0.25, **noise_at(draws, 0.6),
+    )  # fmt: skip
     stack.add(
         outline=blobs(draws, 1, 0.25)[0], centre=draws.uniform(0, 1, 2), radius=draws.uniform(0.12, 0.24, 2),
         base=palette[0] * 0.45, accent=palette[1] * 0.6, wave1=(9, 4, 0), wave2=(-4, 9, 0), warp=1.5,
-        grain=0.5,
-        relief=0.9, label=0, cast=(0.01, 0.012, 0.5), **noise_at(draws, 0.9),
+        grain=0.5, relief=0.9, label=0, **noise_at(draws, 0.9),
     )  # fmt: skip
 
 
 def _water(stack: Stack, draws: Draws, road: np.ndarray, minor: np.ndarray) -> None:
-    """A winding stream whose width changes; and straight,
-    thin borders between fields in the colours of roads."""
+    """A winding stream whose width changes; and straight, thin borders of fields in the colours of roads."""
     if draws.chance(0.45):
-        bank = draws.uniform(0.012, 0.03)
         points = _curve(draws, *_across(draws), bend=0.14)
-        colour = (
-            road if draws.chance(0.4) else colours(draws.uniform(0.42, 0.62), 0.4, draws.uniform(0.3, 0.65))
-        )
-        widths = bank * draws.uniform(0.6, 1.5, len(points))
-        stack.draw(
-            line(points, widths),
-            base=colour,
-            accent=colour * 0.6,
-            label=0,
-            ring=0.5,
-            gloss=0.2,
-            **noise_at(draws, 0.3),
-        )
-    length = draws.uniform(0.06, 0.17, 3)
+        widths = draws.uniform(0.012, 0.03) * draws.uniform(0.6, 1.5, len(points))
+        blue = colours(draws.uniform(0.42, 0.62), 0.4, draws.uniform(0.3, 0.65))
+        colour = road if draws.chance(0.4) else blue
+        look = {"base": colour, "accent": colour * 0.6, "ring": 0.5, "gloss": 0.2}
+        stack.draw(line(points, widths), label=0, **look, **noise_at(draws, 0.3))
+    size = np.stack([draws.uniform(0.06, 0.17, 3), draws.uniform(0.005, 0.01, 3)], 1)
     turn = heading(draws.uniform(0, 2 * np.pi) + np.array([0, 0, 1]) * np.pi / 2)
     stack.add(
-        3, outline=_BOX, centre=draws.uniform(0, 1, (3, 2)), turn=turn, base=minor, accent=minor * 0.8,
-        label=0,
-        radius=np.stack([length, draws.uniform(0.005, 0.01, 3)], 1), grain=0.5, opacity=0.9,
-        **noise_at(draws, 0.9),
+        3, outline=_BOX, centre=draws.uniform(0, 1, (3, 2)), radius=size, turn=turn, base=minor,
+        accent=minor * 0.8, label=0, grain=0.5, opacity=0.9, **noise_at(draws, 0.9),
     )  # fmt: skip
 
 
@@ -157,31 +143,26 @@ def _curve(
 
 
 def _settlement(stack: Stack, draws: Draws, roads: np.ndarray, road: np.ndarray, lit: dict) -> None:
-    """Houses beside the roads and a yard,
-    their roofs at times of the roads' colour; none stands on a road."""
+    """Houses beside the roads and a yard, their roofs at times of the roads' colour; none is on a road."""
     count = draws.integer(6, 14)
-    which = [draws.integer(0, len(roads)) for _ in range(count)]
-    start, end = roads["start"][which], roads["end"][which]
-    way = (end - start) / np.linalg.norm(end - start, axis=1, keepdims=True)
+    beside = roads[[draws.integer(0, len(roads)) for _ in range(count)]]
+    run = beside["end"] - beside["start"]
+    way = run / np.linalg.norm(run, axis=1, keepdims=True)
     aside = np.stack([-way[:, 1], way[:, 0]], 1) * np.sign(draws.uniform(-1, 1, (count, 1)))
     size = draws.uniform(0.016, 0.036, (count, 2))
     size[0] = draws.uniform(0.04, 0.08, 2)
-    gap = roads["width"][which].max(1) + size.max(1) * 1.3 + draws.uniform(0.01, 0.04, count)
-    centre = start + (end - start) * draws.uniform(0, 1, (count, 1)) + aside * gap[:, None]
-    free = _distance(centre, roads) > size.max(1) * 1.3
-    paint = colours(
-        draws.uniform(0, 0.12, count), draws.uniform(0, 0.6, count), draws.uniform(0.3, 0.9, count)
-    )
-    paint = np.where(
-        draws.uniform(size=(count, 1)) < 0.45, road * draws.uniform(0.85, 1.15, (count, 1)), paint
-    )
+    gap = beside["width"].max(1) + size.max(1) * 1.3 + draws.uniform(0.01, 0.04, count)
+    centre = beside["start"] + run * draws.uniform(0, 1, (count, 1)) + aside * gap[:, None]
+    hue, value = draws.uniform(0, 0.12, count), draws.uniform(0.3, 0.9, count)
+    paved = draws.uniform(size=(count, 1)) < 0.45
+    paint = np.where(paved, road * draws.uniform(0.85, 1.15, (count, 1)), colours(hue, hue * 5, value))
     ridge = aside * (0.25 / size[:, 1:])  # one slope of the roof is in the light
-    phase = 0.25 - (centre * ridge).sum(1, keepdims=True)
+    wave = np.concatenate([ridge, 0.25 - (centre * ridge).sum(1, keepdims=True)], 1)
+    free = _distance(centre, roads) > size.max(1) * 1.3
     stack.add(
         int(free.sum()), outline=_BOX, centre=centre[free], radius=size[free], turn=way[free],
-        base=paint[free],
-        accent=paint[free] * 0.65, wave1=np.concatenate([ridge, phase], 1)[free], sharp=9, grain=0.2, label=0,
-        depth=0.7, cast=shadow(lit, 0.018),
+        base=paint[free], accent=paint[free] * 0.65, wave1=wave[free], sharp=9, grain=0.2, label=0, depth=0.7,
+        cast=shadow(lit, 0.018),
     )  # fmt: skip
 
 
@@ -192,11 +173,10 @@ def _trees(stack: Stack, draws: Draws, roads: np.ndarray, colour: np.ndarray, li
         middle = near["start"] + draws.uniform() * (near["end"] - near["start"])
         count = draws.integer(3, 7)
         at = middle + draws.normal(0, 0.05, (count, 2))
-        crowns = segments(at, at + 0.001, draws.uniform(0.012, 0.026, count))
         stack.draw(
-            crowns, base=colour, accent=colour * 1.6, wave1=(0, 0, 0), warp=2, grain=0.5, relief=0.5,
-            dome=0.8,
-            cast=shadow(lit, 0.015), **noise_at(draws, 0.9),
+            segments(at, at + 0.001, draws.uniform(0.012, 0.026, count)), base=colour, accent=colour * 1.6,
+            wave1=(0, 0, 0), warp=2, grain=0.5, relief=0.5, dome=0.8, cast=shadow(lit, 0.015),
+            **noise_at(draws, 0.9),
         )  # fmt: skip
 
 

@@ -54,17 +54,17 @@ class Shadows(Layered):
             _paint(stack, draws, lines, colour)
         return stack.scene(
             seed=draws.seed(), light=(-sun[0], -0.6, 0.8), ambient=0.4, vignette=draws.uniform(0, 0.6),
-            exposure=draws.uniform(0.75, 1.5), full_well=draws.uniform(900, 3000),
+            exposure=draws.uniform(0.6, 1.8), full_well=draws.uniform(900, 3000),
         )  # fmt: skip
 
 
-# A part of a thing is some lines and a colour; a line is
-# (aside, height, aside, height, half width, half width), from the thing's foot to both ends of a stroke.
+# A part of a thing is some lines and a colour. A line says of a stroke's two ends how far aside of the
+# thing's foot and how high they are, and how wide: (aside, height, aside, height, half width, half width).
 _Parts = list[tuple[np.ndarray, np.ndarray]]
 
 
 def _things(draws: Draws) -> _Parts:
-    """All parts of what stands in the picture, from the far things to the near ones; lines end in the foot."""
+    """All parts of what stands in the picture, the far things first; lines end with their thing's foot."""
     count = draws.choice((1, 2, 2, 3, 4))
     feet = np.stack([draws.uniform(0.12, 0.88, count), draws.uniform(0.35, 1.0, count)], 1)
     near, parts = draws.uniform(1.4, 2.4), []
@@ -77,27 +77,25 @@ def _things(draws: Draws) -> _Parts:
 
 def _strokes(lines: np.ndarray, upwards: np.ndarray) -> np.ndarray:
     """On the canvas, where a step up in height leads this way."""
-    start, end = (
-        lines[:, 6:] + at[:, :1] * (1, 0) + at[:, 1:] * upwards for at in (lines[:, :2], lines[:, 2:4])
-    )
+    start, end = (lines[:, 6:] + at @ np.array([(1, 0), upwards]) for at in (lines[:, :2], lines[:, 2:4]))
     return segments(start, end, lines[:, 4], lines[:, 5])
 
 
 def _paint(stack: Stack, draws: Draws, lines: np.ndarray, colour: np.ndarray) -> None:
     stack.draw(
-        _strokes(lines, np.array([0, -1.0])), base=colour, accent=colour * draws.uniform(0.6, 1), sharp=2, warp=0.6,
-        wave1=(*draws.normal(0, 8, 2), 0), grain=0.25, dome=0.85, label=0, **noise_at(draws, 1),
+        _strokes(lines, np.array([0, -1.0])), base=colour, accent=colour * draws.uniform(0.6, 1), sharp=2,
+        warp=0.6, wave1=(*draws.normal(0, 8, 2), 0), grain=0.25, dome=0.85, label=0, **noise_at(draws, 1),
     )  # fmt: skip
 
 
 def _ground(stack: Stack, draws: Draws) -> None:
-    """One ground, and often another beside it that is as much darker or brighter as a shadow would make it."""
+    """One ground, and often a darker one beside it, as if in shadow."""
     stack.add(label=0, **_texture(draws, draws.uniform(0.6, 1.1)))
     if draws.chance(0.6):
-        out, across = _outside(draws)
+        out, _ = _outside(draws)
         stack.add(
-            outline=outlines.superellipse(20), centre=0.5 + out * draws.uniform(0.75, 1.1), turn=out, radius=(0.8, 2),
-            label=0, **_texture(draws, draws.choice((0.2, 0.35, 0.6))),
+            outline=outlines.superellipse(20), centre=0.5 + out * draws.uniform(0.75, 1.1), turn=out,
+            radius=(0.8, 2), label=0, **_texture(draws, draws.choice((0.2, 0.35, 0.6))),
         )  # fmt: skip
 
 
@@ -106,8 +104,10 @@ def _texture(draws: Draws, bright: float) -> dict:
     turn = heading(draws.normal(0, 0.3)) * frequency * draws.uniform(0.7, 1.3)
     return {
         "base": linear(*base) * bright, "accent": linear(*accent) * bright, "sharp": sharp, "warp": warp,
-        "wave1": (turn[1], turn[0], draws.uniform()), "wave2": (turn[0], -turn[1], draws.uniform()) if both else (0, 0, 0.5),
-        "grain": draws.uniform(0.15, 0.5), "relief": draws.uniform(0.1, 0.4), **noise_at(draws, draws.uniform(0.7, 1.2)),
+        "wave1": (turn[1], turn[0], draws.uniform()),
+        "wave2": (turn[0], -turn[1], draws.uniform()) if both else (0, 0, 0.5),
+        "grain": draws.uniform(0.15, 0.5), "relief": draws.uniform(0.1, 0.4),
+        **noise_at(draws, draws.uniform(0.7, 1.2)),
     }  # fmt: skip
 
 
@@ -116,16 +116,16 @@ def _patches(stack: Stack, draws: Draws) -> None:
     count = draws.integer(1, 5)
     stain = linear(0.5, 0.40, 0.31) * draws.uniform(0.1, 0.7)
     stack.add(
-        count, outline=blobs(draws, count, 0.5), centre=draws.uniform(0, 1, (count, 2)), base=stain, accent=0.6 * stain,
-        radius=draws.uniform(0.06, 0.25, (count, 2)), wave1=(2, 3, 0), warp=2, grain=0.3, opacity=draws.uniform(0.75, 1, count),
-        soft=0.003, label=0, **noise_at(draws, 0.6),
+        count, outline=blobs(draws, count, 0.5), centre=draws.uniform(0, 1, (count, 2)), base=stain,
+        accent=0.6 * stain, radius=draws.uniform(0.06, 0.25, (count, 2)), wave1=(2, 3, 0), warp=2,
+        grain=0.3, opacity=draws.uniform(0.75, 1, count), soft=0.003, label=0, **noise_at(draws, 0.6),
     )  # fmt: skip
     count = draws.choice((0, 0, 1, 2))
     grey = draws.choice((0.02, 0.05, 0.6))
     stack.add(
-        count, outline=draws.choice((outlines.disc(), outlines.superellipse(8))), centre=draws.uniform(0.1, 0.9, (count, 2)),
-        radius=draws.uniform(0.06, 0.16, (count, 2)), base=grey, accent=grey * 1.6, wave1=(14, 0, 0), wave2=(0, 14, 0), sharp=4,
-        grain=0.3, label=0,
+        count, outline=draws.choice((outlines.disc(), outlines.superellipse(8))),
+        centre=draws.uniform(0.1, 0.9, (count, 2)), radius=draws.uniform(0.06, 0.16, (count, 2)), base=grey,
+        accent=grey * 1.6, wave1=(14, 0, 0), wave2=(0, 14, 0), sharp=4, grain=0.3, label=0,
     )  # fmt: skip
 
 
@@ -175,11 +175,8 @@ def _colour(draws: Draws) -> np.ndarray:
 
 
 def _lamp(draws: Draws) -> _Parts:
-    high, reach, w = (
-        draws.uniform(0.3, 0.5),
-        draws.choice((-1, 1)) * draws.uniform(0.05, 0.1),
-        draws.uniform(0.01, 0.018),
-    )
+    high, w = draws.uniform(0.3, 0.5), draws.uniform(0.01, 0.018)
+    reach = draws.choice((-1, 1)) * draws.uniform(0.05, 0.1)
     lines = [
         (0, 0, 0, high, 1.3 * w, w),
         (0, high, reach, high, w, w),
@@ -190,32 +187,21 @@ def _lamp(draws: Draws) -> _Parts:
 
 def _person(draws: Draws) -> _Parts:
     h, step = draws.uniform(0.22, 0.4), draws.uniform(0.03, 0.1)
-    arm = draws.uniform(0.06, 0.16, 2)
-    legs = [(-step * h, 0, 0, 0.48 * h, 0.045 * h, 0.06 * h), (step * h, 0, 0, 0.48 * h, 0.045 * h, 0.06 * h)]
-    body = [(0, 0.5 * h, 0, 0.76 * h, 0.085 * h, 0.11 * h)]
-    body += [
-        (0, 0.78 * h, side * a * h, 0.45 * h, 0.045 * h, 0.035 * h)
-        for side, a in ((-1, arm[0] + 0.08), (1, arm[1] + 0.08))
-    ]
-    head = [(0, 0.93 * h, 0, 0.95 * h, 0.075 * h, 0.075 * h)]
+    legs = [(side * step, 0, 0, 0.48, 0.045, 0.06) for side in (-1, 1)]
+    arms = [(0, 0.78, side * draws.uniform(0.14, 0.24), 0.45, 0.045, 0.035) for side in (-1, 1)]
+    body = [(0, 0.5, 0, 0.76, 0.085, 0.11), *arms]
+    head = [(0, 0.93, 0, 0.95, 0.075, 0.075)]
     skin = linear(0.85, 0.62, 0.5) * draws.uniform(0.25, 1)
-    return [(legs, _colour(draws)), (body, _colour(draws)), (head, skin)]
+    clothes = _colour(draws), _colour(draws), skin
+    return [(h * np.array(lines), colour) for lines, colour in zip((legs, body, head), clothes, strict=True)]
 
 
 def _tree(draws: Draws) -> _Parts:
     high, wide = draws.uniform(0.25, 0.42), draws.uniform(0.06, 0.1)
-    aside, up = draws.normal(0, 0.8 * wide, 5), high + draws.normal(0, 0.7 * wide, 5)
-    crown = np.stack(
-        [
-            aside,
-            up,
-            aside + draws.normal(0, 0.02, 5),
-            up + 0.01,
-            draws.uniform(0.6, 1.1, 5) * wide,
-            np.full(5, 0.7 * wide),
-        ],
-        1,
-    )
+    crown = np.zeros((5, 6))
+    crown[:, :2] = np.array((0, high)) + draws.normal(0, 0.75 * wide, (5, 2))
+    crown[:, 2:4] = crown[:, :2] + draws.normal(0, 0.015, (5, 2))
+    crown[:, 4:] = wide * draws.uniform(0.6, 1.0, (5, 2))
     green = linear(0.3, 0.46, 0.16) * draws.uniform(0.4, 1.3, 3)
     return [([(0, 0, 0, high, 0.02, 0.012)], linear(0.36, 0.26, 0.18)), (crown, green)]
 

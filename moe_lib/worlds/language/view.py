@@ -94,17 +94,14 @@ def referent(view: View, expression: Expression) -> int | None:
         return alone if alone is not None and _has_foils(view, head, alone) else None
     if candidates.bit_count() < 2 or view.wastes(head):
         return None
-    places = []
+    places, taken = [], candidates
     for number, phrase in enumerate(landmarks):
         there = view.match(phrase)
-        if form == "two-hop" and number == 0:
-            if there & candidates or there.bit_count() < 2 or view.wastes(phrase):
-                return None
-        elif there & candidates or there.bit_count() != 1 or view.wastes(phrase):
-            return None
-        if places and there & places[0]:
+        several = form == "two-hop" and number == 0  # the clause that follows tells which
+        if not there or there & taken or (there.bit_count() > 1) != several or view.wastes(phrase):
             return None
         places.append(there)
+        taken |= there
     strict = _picked(view, expression, candidates, places, STRICT)
     if strict is None or _picked(view, expression, candidates, places, LOOSE) != strict:
         return None
