@@ -225,6 +225,7 @@ def test_every_import_of_the_library_is_declared(path: Path, project: dict) -> N
 
 
 def test_undeclared_imports_are_found_wherever_they_are(project: dict) -> None:
+    project["dependencies"] = [line for line in project["dependencies"] if not line.startswith("pillow")]
     source = """
 import os, yaml
 from PIL import Image

@@ -120,7 +120,7 @@ def with_empty_bodies(code: str) -> str:
         definition = line.lstrip().startswith(("class ", "def ")) and line.endswith(":")
         if definition and (next_indent <= indent or not after):
             lines[row] += " pass"
-    return "\n".join(lines)
+    return "\n".join(lines) or "pass"
 
 
 @pytest.mark.parametrize("path", REAL_FILES, ids=lambda path: path.stem)
