@@ -120,14 +120,15 @@ def with_empty_bodies(code: str) -> str:
         definition = line.lstrip().startswith(("class ", "def ")) and line.endswith(":")
         if definition and (next_indent <= indent or not after):
             lines[row] += " pass"
-    return "\n".join(lines) or "pass"
+    return "\n".join(lines)
 
 
 @pytest.mark.parametrize("path", REAL_FILES, ids=lambda path: path.stem)
 def test_real_files_keep_their_meaning_and_lose_every_comment(path):
     source = path.read_text(encoding="utf-8")
     code = code_only(source)
-    assert without_docstrings(with_empty_bodies(code)) == without_docstrings(source)
+    # of a module that is nothing but its docstring, nothing is left
+    assert without_docstrings(with_empty_bodies(code) or "pass") == without_docstrings(source)
     assert code_only(code) == code
     assert len(code) < len(source)
 
