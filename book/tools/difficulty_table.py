@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from freshness import ROOT
+from generated import write_part
 
 FILE = Path("book/results/pocket_world/difficulty.json")
 LARGEST_RATIO, LARGEST_SCORE = 0.6, 0.95
@@ -194,13 +195,8 @@ def write_runs(path: Path, runs: list[dict], about: dict) -> None:
 
 
 def write(root: Path = ROOT) -> Path:
-    """Write the page's part, touching the file only when it changed so that builds stay incremental."""
-    path = Path(root) / "book" / "_generated" / "difficulty.md"
-    text = table(read(Path(root) / FILE))
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return path
+    """Write the page's part."""
+    return write_part(root, "difficulty", table(read(Path(root) / FILE)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 from freshness import ROOT
+from generated import write_part
 
 from moe_lib.results import load_results
 from moe_lib.stats import verdict
@@ -131,13 +132,8 @@ def _require(keys: set[str], mapping: dict, where: str) -> None:
 
 
 def write(root: Path = ROOT) -> Path:
-    """Write the page's table, touching the file only when it changed so that builds stay incremental."""
-    path = Path(root) / "book" / "_generated" / "scorecard.md"
-    text = scorecard(root)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return path
+    """Write the page's table."""
+    return write_part(root, "scorecard", scorecard(root))
 
 
 if __name__ == "__main__":
