@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from moe_lib.worlds import layers, noise, skins
 from moe_lib.worlds.assembly import Stage
@@ -100,38 +102,64 @@ def prompts(batch: Batch, n: int, seeds: Tensor | int) -> dict[str, Tensor]:
 
     Introduced in :doc:`/chapters/pocket_world`.
     """
+    return ask(batch["instances"], pad_sequence(batch["visible"], batch_first=True), n, seeds)
+
+
+def ask(instances: Tensor, visible: Tensor, n: int, seeds: Tensor | int) -> dict[str, Tensor]:
+    """:func:`prompts` for instances ``(B, H, W)`` whose visible shares are padded to ``(B, I)``.
+
+    Introduced in :doc:`/chapters/pocket_models`.
+    """
     if n < 1:
         raise ValueError(f"an image gets at least one prompt, got n={n!r}")
-    instances, device = batch["instances"], batch["instances"].device
     count, height, width = instances.shape
+    device, most = instances.device, max(visible.shape[1], 1)
     number = torch.arange(count, dtype=torch.int32, device=device)
     seeds = number * 7919 + seeds if isinstance(seeds, int) else seeds.to(device)
 
-    most = max(len(boxes) for boxes in batch["boxes"])
-    padded = torch.zeros(count, most, 5, device=device)
-    for row, boxes, visible in zip(padded, batch["boxes"], batch["visible"], strict=True):
-        row[: len(boxes), :4], row[: len(boxes), 4] = boxes, visible
     ids = torch.arange(1, most + 1, dtype=torch.int32, device=device)
+    here = instances.flatten(1).long()
     area = torch.zeros(count, most + 1, dtype=torch.int64, device=device)
-    area.scatter_add_(1, instances.flatten(1), torch.ones_like(instances.flatten(1)))
-    area = area[:, 1:]
-    good = (padded[..., 4] >= VISIBLE) & (area >= AREA * height * width)
+    area = area.scatter_add_(1, here, torch.ones_like(here))[:, 1:]
+    seen = F.pad(visible, (0, most - visible.shape[1]))
+    good = (seen >= VISIBLE) & (area >= AREA * height * width)
     # The good ones first, by a hashed number; where there is none, the largest.
     rank = torch.where(good, 2 + noise.uniform(ids, seed=seeds[:, None]), area / (height * width))
     order = rank.argsort(dim=1, descending=True, stable=True)
     turn = torch.arange(n, device=device) % good.sum(1, keepdim=True).clamp(min=1)
-    chosen = order.gather(1, turn)
-
-    mask = instances[:, None] == (chosen + 1)[..., None, None]
-    round_ = torch.arange(n, dtype=torch.int32, device=device).view(1, -1, 1, 1) + 1000
-    _, y, x, seed = noise.pixels(seeds, 1, height, width)
-    place = torch.where(mask, noise.uniform(round_, y, x, seed=seed), -1.0).flatten(2).argmax(2)
+    chosen = order.gather(1, turn) + 1
+    mask = instances[:, None] == chosen[..., None, None]
     return {
-        "instance": chosen + 1,
-        "point": torch.stack([place % width, place // width], -1).float(),
-        "box": padded[..., :4].gather(1, chosen[..., None].expand(-1, -1, 4)),
+        "instance": chosen,
+        "point": pixel_of(mask, seeds, turn=1000),
+        "box": box_of(mask),
         "mask": mask.long(),
     }
+
+
+def pixel_of(region: Tensor, seeds: Tensor, *, turn: int) -> Tensor:
+    """A pixel of each region ``(B, n, H, W)`` bool, all equally likely: column and row, float ``(B, n, 2)``.
+
+    Seeds ``(B,)`` and ``turn`` decide, on every device alike; of an empty region it is the first pixel.
+
+    Introduced in :doc:`/chapters/pocket_models`.
+    """
+    n, height, width = region.shape[1:]
+    _, y, x, seed = noise.pixels(seeds, 1, height, width)
+    number = torch.arange(n, dtype=torch.int32, device=region.device).view(1, -1, 1, 1) + turn
+    place = torch.where(region, noise.uniform(number, y, x, seed=seed), -1.0).flatten(2).argmax(2)
+    return torch.stack([place % width, place // width], -1).float()
+
+
+def box_of(region: Tensor) -> Tensor:
+    """Tight boxes of regions ``(…, H, W)`` bool: x0, y0, x1, y1, ends exclusive, zeros where there is nothing.
+
+    Introduced in :doc:`/chapters/pocket_models`.
+    """
+    columns, rows = region.any(-2), region.any(-1)
+    first = [line.float().argmax(-1) for line in (columns, rows)]
+    past = [line.shape[-1] - line.flip(-1).float().argmax(-1) for line in (columns, rows)]
+    return torch.where(columns.any(-1, keepdim=True), torch.stack([*first, *past], -1), 0).float()
 
 
 def _ground(draws: Draws, hue: float, tint: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from objects_checks import (
 )
 
 from moe_lib.worlds import SPLITS
-from moe_lib.worlds.generic import AREA, VISIBLE, Generic, prompts
+from moe_lib.worlds.generic import AREA, VISIBLE, Generic, box_of, pixel_of, prompts
 
 COUNT = 48
 
@@ -99,9 +99,27 @@ def test_prompts_follow_their_seeds(batch):
     assert torch.equal(prompts(part, 3, seeds[5:9])["point"], first["point"][5:9])
 
 
-def test_no_prompts():
+def test_no_prompts(batch):
     with pytest.raises(ValueError, match="at least one prompt, got n=0"):
-        prompts({}, 0, 1)
+        prompts(batch, 0, 1)
+
+
+def test_pixels_of_a_region_are_all_equally_likely():
+    region = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    region[0, 0, 2, 3:7], region[1, 0, 1:5, 6] = True, True
+    seeds = torch.arange(2, dtype=torch.int32)
+    found = torch.stack([pixel_of(region, seeds + 2 * i, turn=7) for i in range(400)])
+    x, y = found[:, :, 0].long().unbind(-1)
+    assert region[torch.arange(2), 0, y, x].all()
+    for places in (x[:, 0], y[:, 1]):  # 4 pixels, 100 times each: less than 60 has odds of one in 10⁶
+        assert torch.bincount(places).max() < 145 and torch.bincount(places).sort().values[-4] > 60
+    assert torch.equal(pixel_of(region[1:], seeds[1:], turn=7), found[0, 1:])
+
+
+def test_boxes_of_regions():
+    region = torch.zeros(3, 5, 7, dtype=torch.bool)
+    region[0, 1:3, 2:6], region[1, 4, 6] = True, True
+    assert box_of(region).tolist() == [[2, 1, 6, 3], [6, 4, 7, 5], [0, 0, 0, 0]]
 
 
 @settings(max_examples=10, deadline=None)
