@@ -152,7 +152,7 @@ def pixel_of(region: Tensor, seeds: Tensor, *, turn: int) -> Tensor:
 
 
 def box_of(region: Tensor) -> Tensor:
-    """Tight boxes of regions ``(…, H, W)`` bool: x0, y0, x1, y1, ends exclusive, zeros where there is nothing.
+    """Tight boxes of regions ``(…, H, W)`` bool: x0, y0, x1, y1, ends exclusive; zeros for an empty one.
 
     Introduced in :doc:`/chapters/pocket_models`.
     """

@@ -1,0 +1,1 @@
+"""How the pocket models were made: ``python -m moe_lib.backbones.pretrain``."""

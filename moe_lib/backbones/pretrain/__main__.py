@@ -1,0 +1,143 @@
+"""Pretrain a pocket model on the world's generic scenes.
+
+    python -m moe_lib.backbones.pretrain sam --minutes 60             on a GPU where there is one
+    python -m moe_lib.backbones.pretrain mae --steps 20000 --device cpu
+    python -m moe_lib.backbones.pretrain sam --resume                 goes on where a run was stopped
+    fabric run --devices 2 moe_lib/backbones/pretrain/__main__.py sam --steps 20000     on two devices
+
+What is made is put into one folder: the weights with their card, a log with a line per validation, and the
+state from which a stopped run goes on.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts: sums in a fixed order
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from moe_lib.backbones import checkpoints
+from moe_lib.backbones.mae import Mae
+from moe_lib.backbones.pretrain.loop import LOG, Plan, Training, pace, planned
+from moe_lib.backbones.pretrain.objectives import Painting, Prompting
+from moe_lib.backbones.pretrain.pool import pool
+from moe_lib.backbones.registry import POCKET, POCKET_GLOBAL
+from moe_lib.backbones.sam import Sam
+from moe_lib.results import environment
+from moe_lib.scale import pick_device
+
+MODELS = {"sam": POCKET, "sam_global": POCKET_GLOBAL, "mae": POCKET_GLOBAL}
+HELD_OUT = 256  # scenes of each validation
+
+
+def fresh(plan: Plan) -> nn.Module:
+    """An objective around a model that has learnt nothing yet."""
+    torch.manual_seed(plan.seed)
+    sizes = MODELS[plan.model]
+    model = Mae(sizes) if plan.model == "mae" else Sam(sizes)
+    nn.init.trunc_normal_(model.image_encoder.pos_embed, std=0.02)
+    return Painting(model) if plan.model == "mae" else Prompting(model, plan.prompts)
+
+
+def main() -> None:
+    given = _parser().parse_args()
+    folder = given.out or Path("pretrained", given.model)
+    plan = planned(folder) if given.resume else None
+    if given.resume and plan is None:
+        raise SystemExit(f"pretrain: nothing to resume in {folder}; without --resume a run is begun there")
+    if not given.resume and folder.exists() and any(folder.iterdir()):
+        raise SystemExit(f"pretrain: {folder} is not empty; --resume goes on with it, --out names another")
+    fabric = _fabric(given.device)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if fabric.is_global_zero:  # the others find them rendered
+        pool("pretrain", plan.scenes if plan else given.scenes)
+        pool("pretrain_val", HELD_OUT)
+    fabric.barrier()
+    scenes, held_out = pool("pretrain", plan.scenes if plan else given.scenes), pool("pretrain_val", HELD_OUT)
+    plan = plan or _plan(given, fabric, scenes)
+    fabric.print(f"{plan.model}: {plan.steps} steps of {plan.batch} scenes on {fabric.device}")
+    training = Training(fabric, plan, fresh(plan), scenes, held_out, folder, compiled=given.compile)
+    model = training.run(every=given.every or max(plan.steps // 20, 1))
+    if fabric.is_global_zero:
+        path = folder / f"{plan.model}.safetensors"
+        checkpoints.save(model, path, _card(training, given))
+        print(f"{path}; a copy in moe_lib/weights makes it the library's own")
+
+
+def _fabric(device: str) -> Fabric:
+    """On one device, or on those that ``fabric run`` was told to use."""
+    if int(os.environ.get("LT_CLI_USED", 0)):
+        fabric = Fabric()
+    else:
+        where = pick_device(device)
+        precision = "bf16-mixed" if where.type == "cuda" else "32-true"
+        fabric = Fabric(accelerator=where.type, devices=1, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _plan(given: argparse.Namespace, fabric: Fabric, scenes) -> Plan:
+    """What was asked for; minutes become steps by the pace of the first ones."""
+    asked = {
+        name: getattr(given, name)
+        for name in ("model", "batch", "scenes", "rate", "prompts", "frozen_encoder", "seed")
+        if getattr(given, name) is not None
+    }
+    plan = Plan(steps=given.steps or 1, **asked)
+    if plan.batch % fabric.world_size:
+        raise SystemExit(f"pretrain: {plan.batch} scenes cannot be shared by {fabric.world_size} processes")
+    if given.steps is None:
+        seconds = pace(fabric, plan, fresh(plan), scenes)
+        plan = Plan(steps=max(1, round(given.minutes * 60 / seconds)), **asked)
+    return plan
+
+
+def _card(training: Training, given: argparse.Namespace) -> dict:
+    """How the weights were made."""
+    log = [json.loads(line) for line in (training.folder / LOG).read_text(encoding="utf-8").splitlines()]
+    return {
+        "model": training.plan.model,
+        "task": "generic, split pretrain, 96 px",
+        "plan": asdict(training.plan),
+        "images": training.step * training.plan.batch,
+        "hours": round(training.seconds / 3600, 3),
+        "processes": training.fabric.world_size,
+        "precision": training.fabric._precision.precision,
+        "compiled": given.compile,
+        "held_out": {key: value for key, value in log[-1].items() if key.startswith("held-out")},
+        "environment": environment(training.fabric.device),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m moe_lib.backbones.pretrain", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("model", choices=MODELS, help="sam, its twin with global attention only, or a masked autoencoder")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=60, help="how long it may take (default: 60)")
+    length.add_argument("--steps", type=int, help="how many steps, instead")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--out", type=Path, help="folder of what is made (default: pretrained/MODEL)")
+    add("--resume", action="store_true", help="go on with the run in that folder, as it was planned")
+    add("--batch", type=int, help=f"scenes of a step (default: {Plan.batch})")
+    add("--scenes", type=int, default=Plan.scenes, help=f"scenes to learn from (default: {Plan.scenes})")
+    add("--rate", type=float, help=f"largest learning rate (default: {Plan.rate})")
+    add("--prompts", type=int, help=f"prompts per scene, an even number (default: {Plan.prompts})")
+    add("--seed", type=int, help=f"of everything that is random (default: {Plan.seed})")
+    add("--every", type=int, help="steps between validations (default: a twentieth of all)")
+    add("--frozen-encoder", action="store_true", help="train the decoder on an untrained encoder: a control")
+    add("--compile", action="store_true", help="compile the step, which pays on a GPU")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

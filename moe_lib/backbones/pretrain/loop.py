@@ -1,0 +1,218 @@
+"""One loop that trains every pocket model, on one process or several, and goes on where it was killed.
+
+A step's scenes and all its random choices follow from its number and the seed. So nothing but the weights,
+their average and the optimiser's state has to be kept: a resumed run is bit for bit the run that was not
+interrupted.
+"""
+
+import json
+import math
+import os
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from moe_lib.backbones.clicks import scores
+from moe_lib.backbones.pretrain.pool import Pool
+from moe_lib.backbones.sam import Sam
+
+STATE, LOG = "last.ckpt", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the outcome of a run."""
+
+    model: str
+    steps: int
+    batch: int = 64  # scenes of a step, on all processes together
+    scenes: int = 8000
+    rate: float = 1e-3
+    decay: float = 0.05
+    warmup: float = 0.05  # share of the steps
+    clip: float = 1.0
+    average: float = 0.999  # how much of the averaged weights a step leaves
+    prompts: int = 4  # per scene
+    frozen_encoder: bool = False  # leaves the encoder as it was drawn: a control
+    seed: int = 0
+
+
+class Training:
+    """A run of a plan.
+
+    Args:
+        objective: What is learnt, around a fresh model.
+        pool, held_out: Scenes to train on, and to measure with.
+        folder: Holds the state and the log. A state that lies there is taken up.
+        compiled: Compile the step, which pays on a GPU.
+    """
+
+    def __init__(
+        self, fabric: Fabric, plan: Plan, objective: nn.Module, pool: Pool, held_out: Pool, folder: Path,
+        *, compiled: bool = False,
+    ):  # fmt: skip
+        if plan.frozen_encoder:
+            objective.model.image_encoder.requires_grad_(False)
+        self.fabric, self.plan, self.folder = fabric, plan, folder
+        self.pool, self.held_out = (p.to(fabric.device) for p in (pool, held_out))
+        self.average = deepcopy(objective.model).to(fabric.device).requires_grad_(False)
+        self.model = objective.model
+        optimiser = torch.optim.AdamW(_groups(objective, plan), betas=(0.9, 0.98))
+        module = torch.compile(objective) if compiled else objective
+        self.module, self.optimiser = fabric.setup(module, optimiser)
+        self.step, self.seconds = 0, 0.0
+        if (folder / STATE).exists():
+            self._take_up()
+
+    def run(self, every: int, until: int | None = None) -> nn.Module:
+        """Train to the end of the plan, or ``until`` a step; the model with averaged weights.
+
+        After ``every`` so many steps it is measured on the held-out scenes, and the state is written.
+        """
+        began, sums = time.perf_counter() - self.seconds, []
+        shown = self.fabric.is_global_zero
+        with tqdm(
+            total=self.plan.steps, initial=self.step, desc=self.plan.model, unit="step",
+            disable=None if shown else True,
+        ) as bar:  # fmt: skip
+            while self.step < min(self.plan.steps, until or self.plan.steps):
+                sums.append(self.one_step())
+                bar.update()
+                if self.step % every == 0 or self.step == self.plan.steps:
+                    means = self._means(sums)
+                    sums.clear()
+                    self.seconds = time.perf_counter() - began
+                    found = self.measured()
+                    if shown:
+                        self._write_down(means | {f"held-out {name}": v for name, v in found.items()})
+                        bar.set_postfix_str(", ".join(f"{name} {v:.3f}" for name, v in found.items()))
+                    self._keep()
+        return self.average
+
+    def one_step(self) -> dict[str, Tensor]:
+        """The next step of the plan; what it measured, on the device."""
+        plan, fabric = self.plan, self.fabric
+        for group in self.optimiser.param_groups:
+            group["lr"] = plan.rate * schedule(self.step / plan.steps, plan.warmup)
+        rows, seeds = share_of(plan, len(self.pool), self.step, fabric.global_rank, fabric.world_size)
+        values = self.module(self.pool.scenes(rows), seeds.to(fabric.device))
+        self.optimiser.zero_grad()
+        fabric.backward(values["loss"])
+        fabric.clip_gradients(self.module, self.optimiser, max_norm=plan.clip)
+        self.optimiser.step()
+        self.step += 1
+        left = min(plan.average, self.step / (self.step + 9))  # the first steps are soon forgotten
+        torch._foreach_lerp_([*self.average.parameters()], [*self.model.parameters()], 1 - left)
+        return {name: value.detach() for name, value in values.items()}
+
+    def measured(self) -> dict[str, float]:
+        """The averaged model's scores on scenes it was not trained on."""
+        model, parts = self.average.eval(), self.held_out.parts()
+        if isinstance(model, Sam):
+            found = scores(model, parts)
+            del found["instance"]
+            return {name: float(values.mean()) for name, values in found.items()}
+        seeds = torch.arange(len(self.held_out), dtype=torch.int32, device=self.fabric.device).split(64)
+        with torch.no_grad():
+            losses = [model.loss(part.image, model.keep(s)) for part, s in zip(parts, seeds, strict=True)]
+        return {"loss": float(torch.cat(losses).mean())}
+
+    def _means(self, values: list[dict[str, Tensor]]) -> dict[str, float]:
+        means = {name: torch.stack([v[name] for v in values]).mean() for name in values[0]}
+        return {name: float(self.fabric.all_reduce(mean)) for name, mean in means.items()}
+
+    def _write_down(self, values: dict[str, float]) -> None:
+        line = {"step": self.step, "images": self.step * self.plan.batch, "seconds": round(self.seconds, 1)}
+        line |= {name: float(f"{value:.5g}") for name, value in values.items()}
+        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def _keep(self) -> None:
+        """Write the state; a kill leaves the old one or the new one."""
+        state = {
+            "plan": asdict(self.plan), "step": self.step, "seconds": self.seconds,
+            "module": self.module, "average": self.average, "optimiser": self.optimiser,
+        }  # fmt: skip
+        unfinished = self.folder / f"{STATE}.tmp"
+        self.fabric.save(unfinished, state)
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            os.replace(unfinished, self.folder / STATE)
+        self.fabric.barrier()
+
+    def _take_up(self) -> None:
+        state = {"module": self.module, "average": self.average, "optimiser": self.optimiser}
+        rest = self.fabric.load(self.folder / STATE, state, strict=True)
+        self.step, self.seconds = rest["step"], rest["seconds"]
+        if self.fabric.is_global_zero:  # what was logged after the state was written comes again
+            log = self.folder / LOG
+            lines = log.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def planned(folder: Path) -> Plan | None:
+    """The plan of the run whose state lies there."""
+    if not (folder / STATE).exists():
+        return None
+    return Plan(**torch.load(folder / STATE, map_location="cpu", weights_only=True)["plan"])
+
+
+def share_of(plan: Plan, scenes: int, step: int, rank: int, ranks: int) -> tuple[Tensor, Tensor]:
+    """The scenes that one of ``ranks`` processes takes in a step, and their seeds.
+
+    Together the processes take what a single one would take.
+    """
+    place = torch.arange(step * plan.batch, (step + 1) * plan.batch).chunk(ranks)[rank]
+    epoch, at = place // scenes, place % scenes
+    rows = torch.empty_like(place)
+    for number in epoch.unique().tolist():
+        here = epoch == number
+        rows[here] = _order(plan.seed, number, scenes)[at[here]]
+    return rows, (place + plan.seed * 15_485_863).to(torch.int32)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, scenes: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(scenes, generator=generator)
+
+
+def schedule(done: float, warmup: float) -> float:
+    """Share of the learning rate: up in a straight line, then down along a cosine to a hundredth."""
+    if done < warmup:
+        return done / warmup + 1e-3
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
+
+
+def pace(fabric: Fabric, plan: Plan, objective: nn.Module, pool: Pool, steps: int = 8) -> float:
+    """Seconds of a step, measured on a copy that is thrown away."""
+    copy = deepcopy(objective).to(fabric.device)
+    pool = pool.to(fabric.device)
+    times = []
+    for step in range(steps + 2):  # the first two warm up
+        began = time.perf_counter()
+        rows, seeds = share_of(plan, len(pool), step, fabric.global_rank, fabric.world_size)
+        with fabric.autocast():
+            loss = copy(pool.scenes(rows), seeds.to(fabric.device))["loss"]
+        loss.backward()
+        float(loss.detach())  # waits for the device
+        times.append(time.perf_counter() - began)
+    return float(fabric.broadcast(sum(times[2:]) / steps))
+
+
+def _groups(objective: nn.Module, plan: Plan) -> list[dict]:
+    """Matrices decay; biases, norms and places do not."""
+    groups: dict[float, list[nn.Parameter]] = {plan.decay: [], 0.0: []}
+    for name, values in objective.named_parameters():
+        if values.requires_grad:
+            plain = values.ndim < 2 or any(part in name for part in ("pos", "embed.weight", "token", "place"))
+            groups[0.0 if plain else plan.decay].append(values)
+    return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]

@@ -1,0 +1,125 @@
+"""What is learnt: to answer prompts (SAM), or to paint what is hidden (MAE).
+
+Both take scenes and one seed per scene, from which every random choice follows; so a step is the same on one
+process and on several, and after a restart. Shapes: B pictures, P prompts each, four masks per prompt.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moe_lib.backbones.clicks import FIRST, Scenes, correction
+from moe_lib.backbones.mae import Mae
+from moe_lib.backbones.sam import Sam
+from moe_lib.worlds import noise
+from moe_lib.worlds.generic import ask
+
+FOCAL = 20  # weight of the focal loss beside Dice
+JITTER = 0.1  # largest shift of a box's side, as a share of the box
+
+
+class Prompting(nn.Module):
+    """SAM's objective: half of the prompts are a click, half a box; then comes a click on a mistake.
+
+    Of the three masks for an unclear prompt only the best is corrected; the fourth, single mask always is;
+    and the model judges all of them.
+    """
+
+    def __init__(self, sam: Sam, prompts: int = 4):
+        super().__init__()
+        self.model, self.prompts = sam, prompts
+
+    def forward(self, scenes: Scenes, seeds: Tensor) -> dict[str, Tensor]:
+        scenes = turned(scenes, seeds)
+        sam, half = self.model, self.prompts // 2
+        asked = ask(scenes.instances, scenes.visible, self.prompts, seeds)
+        truth = asked["mask"] > 0
+        embedding = sam.image_encoder(sam.normalised(scenes.image))
+        clicks, boxes = asked["point"][:, :half, None], jittered(asked["box"][:, half:], seeds)
+        ones = torch.ones_like(clicks[..., 0], dtype=torch.int64)
+        first = [
+            Answer(*sam.decode(embedding, points=clicks, labels=ones), truth[:, :half]),
+            Answer(*sam.decode(embedding, boxes=boxes), truth[:, half:]),
+        ]
+        masks, found = (torch.cat([answer.chosen[i] for answer in first], 1) for i in (0, 1))
+        point, label = correction(found, truth, seeds)
+        two = torch.cat([clicks, point[:, :half, None]], 2), torch.cat([ones, label[:, :half, None]], 2)
+        second = [
+            Answer(*sam.decode(embedding, *two, masks=masks[:, :half]), truth[:, :half]),
+            Answer(
+                *sam.decode(embedding, point[:, half:, None], label[:, half:, None], boxes, masks[:, half:]),
+                truth[:, half:],
+            ),
+        ]
+        losses = torch.stack([answer.loss for answer in (*first, *second)])
+        return {
+            "loss": losses.mean(),
+            "click": first[0].iou.mean(),
+            "box": first[1].iou.mean(),
+            "second click": second[0].iou.mean(),
+            "quality error": first[0].error.mean(),
+        }
+
+
+class Answer:
+    """Four masks for each prompt, held against the truth."""
+
+    def __init__(self, small: Tensor, quality: Tensor, truth: Tensor):
+        logits = small.float()  # (B, P, 4, 4h, 4w)
+        side = logits.shape[-1]
+        share = F.adaptive_avg_pool2d(truth.float(), side)[:, :, None]  # of each cell that is inside
+        wrong = FOCAL * focal(logits, share) + dice(logits, share)  # (B, P, 4)
+        inside, true = logits.detach() > 0, share > 0.5
+        overlap = (inside & true).sum((-2, -1)) / (inside | true).sum((-2, -1)).clamp(min=1)
+        misjudged = (quality.float() - overlap).square().mean(-1)
+        self.loss = (wrong[..., 0] + wrong[..., 1:].amin(-1) + misjudged).mean()
+        best = quality.detach()[..., 1:].argmax(-1) + 1
+        mask = logits.detach().take_along_dim(best[..., None, None, None], 2)[:, :, 0]
+        # What the next click sees: the mask the model believes in, and the pixels inside it.
+        large = F.interpolate(mask, truth.shape[-2:], mode="bilinear", align_corners=False)
+        self.chosen = mask, large > 0
+        self.iou = overlap.gather(-1, best[..., None])[..., 0]
+        self.error = (quality.detach().gather(-1, best[..., None])[..., 0] - self.iou).abs()
+
+
+class Painting(nn.Module):
+    """The objective of a masked autoencoder: the error of the patches that it did not see."""
+
+    def __init__(self, mae: Mae):
+        super().__init__()
+        self.model = mae
+
+    def forward(self, scenes: Scenes, seeds: Tensor) -> dict[str, Tensor]:
+        scenes = turned(scenes, seeds)
+        return {"loss": self.model.loss(scenes.image, self.model.keep(seeds)).mean()}
+
+
+def focal(logits: Tensor, share: Tensor) -> Tensor:
+    """Focal loss of the second power for targets in [0, 1], a mean over the last two axes."""
+    surprise = F.binary_cross_entropy_with_logits(logits, share.expand_as(logits), reduction="none")
+    return (surprise * (logits.sigmoid() - share).square()).mean((-2, -1))
+
+
+def dice(logits: Tensor, share: Tensor) -> Tensor:
+    """One minus soft Dice over the last two axes."""
+    inside = logits.sigmoid()
+    both, all_ = (inside * share).sum((-2, -1)), inside.sum((-2, -1)) + share.sum((-2, -1))
+    return 1 - (2 * both + 1) / (all_ + 1)
+
+
+def turned(scenes: Scenes, seeds: Tensor) -> Scenes:
+    """Each scene in one of its eight mirror images and quarter turns."""
+    bits = noise.hashed(torch.tensor(FIRST, device=seeds.device), seed=seeds)
+    image, instances = scenes.image, scenes.instances[:, None]
+    for bit, turn in enumerate((lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT)):
+        now = ((bits >> bit) & 1).bool().view(-1, 1, 1, 1)
+        image, instances = (torch.where(now, turn(part), part) for part in (image, instances))
+    return Scenes(image, instances[:, 0], scenes.visible)
+
+
+def jittered(boxes: Tensor, seeds: Tensor) -> Tensor:
+    """Boxes ``(B, P, 4)`` as a hand would draw them: every side shifted by up to ``JITTER`` of the box."""
+    size = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
+    prompt, side = (torch.arange(n, dtype=torch.int32, device=boxes.device) for n in boxes.shape[1:])
+    shift = 2 * noise.uniform(prompt[:, None], side + FIRST, seed=seeds.view(-1, 1, 1)) - 1
+    return boxes + JITTER * size * shift
