@@ -3,15 +3,20 @@
 Shapes: B pictures, P prompts each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from moe_lib.backbones.sam import Sam
 from moe_lib.worlds.generic import ask, pixel_of
 
+IGNORE = 255
 FIRST, CORRECTION = 1000, 2000  # turns of the random numbers behind clicks
 
 
@@ -26,6 +31,24 @@ class Scenes:
     image: Tensor
     instances: Tensor
     visible: Tensor
+
+
+def objects(batch: Mapping[str, Any]) -> Scenes:
+    """What can be asked for in a batch of any task: its instances, or else the pieces of its foreground.
+
+    A piece is a set of pixels of class 1 that touch, at a side or a corner.
+
+    Introduced in :doc:`/chapters/pocket_models`.
+    """
+    image = batch["image"]
+    if "instances" in batch:
+        return Scenes(image, batch["instances"], pad_sequence(batch["visible"], batch_first=True))
+    if others := sorted(set(batch["mask"].unique().tolist()) - {0, 1, IGNORE}):
+        raise ValueError(f"the mask has a class {others[0]} and the batch no instances: what is an object?")
+    pieces = [ndimage.label(mask == 1, structure=np.ones((3, 3))) for mask in batch["mask"].cpu().numpy()]
+    instances = torch.from_numpy(np.stack([numbers for numbers, _ in pieces])).to(image.device).long()
+    visible = torch.ones(len(image), max(count for _, count in pieces), device=image.device)
+    return Scenes(image, instances, visible)
 
 
 def correction(found: Tensor, truth: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
