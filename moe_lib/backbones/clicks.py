@@ -4,8 +4,7 @@ Shapes: B pictures, P prompts each.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +19,7 @@ IGNORE = 255
 FIRST, CORRECTION = 1000, 2000  # turns of the random numbers behind clicks
 
 
-@dataclass(frozen=True)
-class Scenes:
+class Scenes(NamedTuple):
     """Pictures and their objects.
 
     ``image`` (B, 3, H, W) in [0, 1]; ``instances`` (B, H, W), 0 for none; ``visible`` (B, I), the share of
