@@ -160,9 +160,9 @@ class Prompts(PromptEncoder):
             points = F.pad(points, (0, 0, 0, 1))
             labels = F.pad(labels, (0, 1), value=-1)
         place = self.pe_layer.forward_with_coords(points, self.input_image_size)
-        kinds = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings[:2])])
-        there = (labels >= 0)[..., None]
-        return torch.where(there, place, 0.0) + kinds[labels.long() + 1]
+        none, beside, on = (e.weight for e in (self.not_a_point_embed, *self.point_embeddings[:2]))
+        label = labels[..., None]
+        return torch.where(label < 0, none, place + torch.where(label > 0, on, beside))
 
 
 class Decoder(MaskDecoder):

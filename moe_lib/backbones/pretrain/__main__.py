@@ -15,8 +15,6 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts: sums in a fixed order
-
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -53,7 +51,6 @@ def main() -> None:
     if not given.resume and folder.exists() and any(folder.iterdir()):
         raise SystemExit(f"pretrain: {folder} is not empty; --resume goes on with it, --out names another")
     fabric = _fabric(given.device)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     folder.mkdir(parents=True, exist_ok=True)
     if fabric.is_global_zero:  # the others find them rendered
         pool("pretrain", plan.scenes if plan else given.scenes)
@@ -62,7 +59,7 @@ def main() -> None:
     scenes, held_out = pool("pretrain", plan.scenes if plan else given.scenes), pool("pretrain_val", HELD_OUT)
     plan = plan or _plan(given, fabric, scenes)
     fabric.print(f"{plan.model}: {plan.steps} steps of {plan.batch} scenes on {fabric.device}")
-    training = Training(fabric, plan, fresh(plan), scenes, held_out, folder, compiled=given.compile)
+    training = Training(fabric, plan, fresh(plan), scenes, held_out, folder, recorded=given.record)
     model = training.run(every=given.every or max(plan.steps // 20, 1))
     if fabric.is_global_zero:
         path = folder / f"{plan.model}.safetensors"
@@ -109,7 +106,6 @@ def _card(training: Training, given: argparse.Namespace) -> dict:
         "hours": round(training.seconds / 3600, 3),
         "processes": training.fabric.world_size,
         "precision": training.fabric._precision.precision,
-        "compiled": given.compile,
         "held_out": {key: value for key, value in log[-1].items() if key.startswith("held-out")},
         "environment": environment(training.fabric.device),
     }
@@ -135,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help=f"of everything that is random (default: {Plan.seed})")
     add("--every", type=int, help="steps between validations (default: a twentieth of all)")
     add("--frozen-encoder", action="store_true", help="train the decoder on an untrained encoder: a control")
-    add("--compile", action="store_true", help="compile the step, which pays on a GPU")
+    add("--record", action="store_true", help="record the step and replay it: several times as fast on a GPU")
     return parser
 
 

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from moe_lib.backbones.clicks import scores
+from moe_lib.backbones.clicks import Scenes, scores
 from moe_lib.backbones.pretrain.pool import Pool
 from moe_lib.backbones.sam import Sam
 
@@ -51,22 +51,27 @@ class Training:
         objective: What is learnt, around a fresh model.
         pool, held_out: Scenes to train on, and to measure with.
         folder: Holds the state and the log. A state that lies there is taken up.
-        compiled: Compile the step, which pays on a GPU.
+        recorded: Record the step once and replay it, which spares a GPU the wait for thousands of calls.
     """
 
     def __init__(
         self, fabric: Fabric, plan: Plan, objective: nn.Module, pool: Pool, held_out: Pool, folder: Path,
-        *, compiled: bool = False,
+        *, recorded: bool = False,
     ):  # fmt: skip
         if plan.frozen_encoder:
             objective.model.image_encoder.requires_grad_(False)
         self.fabric, self.plan, self.folder = fabric, plan, folder
         self.pool, self.held_out = (p.to(fabric.device) for p in (pool, held_out))
-        self.average = deepcopy(objective.model).to(fabric.device).requires_grad_(False)
-        self.model = objective.model
-        optimiser = torch.optim.AdamW(_groups(objective, plan), betas=(0.9, 0.98))
-        module = torch.compile(objective) if compiled else objective
-        self.module, self.optimiser = fabric.setup(module, optimiser)
+        self.model = objective.to(fabric.device).model
+        self.average = deepcopy(self.model).requires_grad_(False)
+        if recorded:
+            scenes, seeds = self._share(0)
+            with fabric.autocast(), torch.autocast(fabric.device.type, enabled=True, cache_enabled=False):
+                torch.cuda.make_graphed_callables(objective, (scenes, seeds))
+        optimiser = torch.optim.AdamW(
+            _groups(objective, plan), betas=(0.9, 0.98), fused=fabric.device.type == "cuda"
+        )
+        self.module, self.optimiser = fabric.setup(objective, optimiser)
         self.step, self.seconds = 0, 0.0
         if (folder / STATE).exists():
             self._take_up()
@@ -87,6 +92,10 @@ class Training:
                 bar.update()
                 if self.step % every == 0 or self.step == self.plan.steps:
                     means = self._means(sums)
+                    if not math.isfinite(means["loss"]):
+                        raise FloatingPointError(
+                            f"the loss is {means['loss']} by step {self.step}; a smaller --rate may help"
+                        )
                     sums.clear()
                     self.seconds = time.perf_counter() - began
                     found = self.measured()
@@ -101,16 +110,21 @@ class Training:
         plan, fabric = self.plan, self.fabric
         for group in self.optimiser.param_groups:
             group["lr"] = plan.rate * schedule(self.step / plan.steps, plan.warmup)
-        rows, seeds = share_of(plan, len(self.pool), self.step, fabric.global_rank, fabric.world_size)
-        values = self.module(self.pool.scenes(rows), seeds.to(fabric.device))
+        values = self.module(*self._share(self.step))
         self.optimiser.zero_grad()
         fabric.backward(values["loss"])
-        fabric.clip_gradients(self.module, self.optimiser, max_norm=plan.clip)
+        fabric.clip_gradients(self.module, self.optimiser, max_norm=plan.clip, error_if_nonfinite=False)
         self.optimiser.step()
         self.step += 1
         left = min(plan.average, self.step / (self.step + 9))  # the first steps are soon forgotten
         torch._foreach_lerp_([*self.average.parameters()], [*self.model.parameters()], 1 - left)
-        return {name: value.detach() for name, value in values.items()}
+        return {name: value.detach().clone() for name, value in values.items()}
+
+    def _share(self, step: int) -> tuple[Scenes, Tensor]:
+        """What this process sees in a step."""
+        fabric = self.fabric
+        rows, seeds = share_of(self.plan, len(self.pool), step, fabric.global_rank, fabric.world_size)
+        return self.pool.scenes(rows), seeds.to(fabric.device)
 
     def measured(self) -> dict[str, float]:
         """The averaged model's scores on scenes it was not trained on."""

@@ -109,7 +109,7 @@ def dice(logits: Tensor, share: Tensor) -> Tensor:
 
 def turned(scenes: Scenes, seeds: Tensor) -> Scenes:
     """Each scene in one of its eight mirror images and quarter turns."""
-    bits = noise.hashed(torch.tensor(FIRST, device=seeds.device), seed=seeds)
+    bits = noise.hashed(torch.full_like(seeds, FIRST), seed=seeds)
     image, instances = scenes.image, scenes.instances[:, None]
     for bit, turn in enumerate((lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT)):
         now = ((bits >> bit) & 1).bool().view(-1, 1, 1, 1)
