@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ _STARTED = time.perf_counter()  # a chapter imports the library in its first cel
 
 def environment(device: str | torch.device = "cpu") -> dict:
     """What a run was made with: versions, machine, device, threads, commit, date.
+
+    A copy of the library outside any checkout has no commit of its own; it takes the one that the environment
+    variable ``MOE_COMMIT`` names.
 
     Introduced in :doc:`/chapters/00_larger_scale`.
     """
@@ -101,9 +105,10 @@ def load_results(out: str | Path, *, chapter: str, scale: str) -> dict | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this runs in, marked where the library differs from it; None outside one.
+    """The commit of the checkout this runs in, marked where the library differs from it.
 
-    A chapter's own code is not asked about: its outputs carry the hash of that.
+    Outside a checkout it is what ``MOE_COMMIT`` says, or None. A chapter's own code is not asked about: its
+    outputs carry the hash of that.
     """
     here = Path(__file__).resolve().parent
 
@@ -117,5 +122,14 @@ def _commit() -> str | None:
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--", ".", "../requirements.lock")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return _stated_commit()
     return f"{commit}-dirty" if changed else commit
+
+
+def _stated_commit() -> str | None:
+    stated = os.environ.get("MOE_COMMIT")
+    if not stated:
+        return None
+    if not re.fullmatch(r"[0-9a-f]{12,40}(-dirty)?", stated):
+        raise ValueError(f"MOE_COMMIT is {stated!r}; it should be a commit, 12 to 40 hexadecimal digits")
+    return stated[:12] + "-dirty" * stated.endswith("-dirty")

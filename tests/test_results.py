@@ -139,6 +139,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
     (tmp_path / "moe_lib").mkdir()
     monkeypatch.setattr(results, "__file__", str(tmp_path / "moe_lib" / "results.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("MOE_COMMIT", raising=False)
     return tmp_path
 
 
@@ -182,3 +183,29 @@ def test_outside_a_checkout_and_without_git_there_is_no_commit(checkout, monkeyp
     assert environment()["commit"] is None
     monkeypatch.setenv("PATH", str(checkout))
     assert environment()["commit"] is None
+
+
+def test_a_copy_outside_a_checkout_takes_the_commit_that_is_stated(checkout, monkeypatch):
+    stated = "0123456789abcdef0123456789abcdef01234567"
+    for value, commit in (
+        (stated, stated[:12]),
+        (stated[:12] + "-dirty", stated[:12] + "-dirty"),
+        ("", None),
+    ):
+        monkeypatch.setenv("MOE_COMMIT", value)
+        assert environment()["commit"] == commit
+
+
+@pytest.mark.parametrize("value", ["main", "012345", "0123456789ab-clean"])
+def test_what_is_no_commit_is_refused(checkout, monkeypatch, value):
+    monkeypatch.setenv("MOE_COMMIT", value)
+    with pytest.raises(ValueError, match=f"MOE_COMMIT is '{value}'; it should be a commit"):
+        environment()
+
+
+def test_a_checkout_knows_its_commit_better_than_what_is_stated(checkout, monkeypatch):
+    git(checkout, "init", "-q")
+    git(checkout, "commit", "-q", "--allow-empty", "-m", "first")
+    (checkout / "requirements.lock").touch()
+    monkeypatch.setenv("MOE_COMMIT", "0123456789ab")
+    assert environment()["commit"] == git(checkout, "rev-parse", "HEAD")[:12] + "-dirty"
