@@ -1,95 +1,20 @@
-"""The difficulty table: its rule, its text, and runs that go on where they were stopped."""
+"""Measuring difficulty: runs that go on where they stopped, devices, and the choice of rates."""
 
 import json
 import sys
-from pathlib import Path
+from contextlib import contextmanager
 
-import baselines
 import difficulty
+import difficulty_queue
 import difficulty_runs
-import difficulty_table
 import pytest
-from difficulty_runs import Job
-from difficulty_table import Row, problems, rows, table, write_runs
-from scoring import score
-from test_baselines import squares
+import small_unet
+import torch
+from difficulty_queue import Workers
+from difficulty_runs import Job, chosen, jobs_of, perform
+from test_difficulty_queue import Here
 
 TINY = {"train": 40, "val": 10, "test": 10, "steps": 3}
-
-
-# ---- the table and the rule
-
-
-def run(method, value, images=0, seed=0, sensors=(), task="roads", **more):
-    job = {"task": task, "method": method, "images": images, "seed": seed, "sensors": list(sensors)}
-    return {"job": job, "code": "c", "score": value, "seconds": 30.0} | more
-
-
-def runs(threshold=0.3, few=0.6, many=0.8, task="roads"):
-    nets = [run("U-Net", few + s / 100, 200, s, task=task) for s in range(3)]
-    nets += [run("U-Net", many + s / 100, 2000, s, task=task) for s in range(3)]
-    plain = {"constant": 0.1, "threshold": threshold, "colour clusters": 0.2}
-    return [*(run(method, value, task=task) for method, value in plain.items()), *nets]
-
-
-@pytest.mark.parametrize(
-    ("values", "problem"),
-    [
-        ({}, []),
-        ({"threshold": 0.48}, []),
-        ({"threshold": 0.5}, ["retune: threshold reaches 0.62 of the U-Net"]),
-        ({"many": 0.95}, ["retune: the U-Net reaches 0.960"]),
-    ],
-)
-def test_the_rule(values, problem):
-    (row,) = rows(runs(**values))
-    assert isinstance(row, Row) and problems(row) == problem
-
-
-def test_a_task_that_thresholds_solve_breaks_the_rule():
-    train, test = squares(), squares(10, seed=1)
-    solved = score(test.mask, baselines.threshold(train)(test), 2)
-    (row,) = rows(runs(threshold=solved))
-    assert problems(row)
-
-
-MADE = {"device": "cpu (x86)", "torch": "2.14", "date": "2026-01-01", "commit": "abc"}
-
-
-def test_the_table_shows_each_task_once_with_its_seeds():
-    text = table({"runs": runs() + runs(0.7, task="glass"), "command": "c", "environment": MADE})
-    assert "| roads | 0.10 | 0.30 (threshold) | 0.61 (0.60–0.62) | 0.81 (0.80–0.82) | 0.37 | ✓ |" in text
-    assert "| glass | 0.10 | 0.70 (threshold) | 0.61 (0.60–0.62) | 0.81 (0.80–0.82) | 0.86 | retune |" in text
-    assert "3 seeds" in text and "cpu (x86)" in text
-    assert "not been measured" in table({"runs": []})
-
-
-def test_the_table_shows_words_objects_and_sensors_by_condition():
-    by = {"weather": {"sun": 0.5, "night": 0.3}}
-    more = [
-        *(run("U-Net on sensors", 0.4, 2000, s, ["rgb"], by=by) for s in range(3)),
-        *(run("U-Net on sensors", 0.6, 2000, s, ["rgb", "lidar"], by=by) for s in range(3)),
-        *(run("U-Net, words unread", 0.2, 2000, s) for s in range(3)),
-    ]
-    plain = [one | {"objects": 0.5} for one in runs()]
-    text = table({"runs": plain + more, "command": "c", "environment": MADE})
-    assert "| rgb | 0.40 (0.40–0.40) | 0.50 | 0.30 |" in text
-    assert "| all sensors | 0.60 (0.60–0.60) | 0.50 | 0.30 |" in text
-    assert "| roads, by weather | all | sun | night |" in text
-    assert "| roads | 0.20 (0.20–0.20) | 0.81 (0.80–0.82) |" in text
-    assert "| roads | 0.50 (0.50–0.50) | 0.50 (0.50–0.50) |" in text
-
-
-def test_a_part_of_the_page_is_made_and_left_alone_when_nothing_changed(tmp_path):
-    path = difficulty_table.write(tmp_path)
-    assert "not been measured" in path.read_text()
-    write_runs(tmp_path / difficulty_table.FILE, runs(), {"command": "c", "environment": MADE})
-    assert "| roads |" in difficulty_table.write(tmp_path).read_text()
-    before = path.stat().st_mtime_ns
-    assert difficulty_table.write(tmp_path).stat().st_mtime_ns == before
-
-
-# ---- the runs
 
 
 @pytest.fixture
@@ -128,49 +53,126 @@ class Blocks(Task):
 """
 
 
-def test_a_killed_measurement_goes_on_where_it_stopped(blocks, tmp_path, monkeypatch):
+@contextmanager
+def one_worker(device, processes):
+    workers = Workers(Here(), 1)
+    yield workers, workers, lambda: False
+
+
+@pytest.fixture
+def measured(blocks, tmp_path, monkeypatch):
+    """A file of runs that cost nothing, and a list of the jobs that were done for it."""
     monkeypatch.setattr(difficulty_runs, "FEW", 20)
     monkeypatch.setattr(difficulty, "SIZES", TINY)
-    monkeypatch.setattr(difficulty, "ProcessPoolExecutor", Here)
-    path = tmp_path / "difficulty.json"
+    monkeypatch.setattr(difficulty, "workers_for", one_worker)
     done = []
-    monkeypatch.setattr(
-        difficulty, "perform", lambda job, sizes: done.append(job) or {"score": 0.5, "seconds": 1}
-    )
+
+    def perform(jobs, *_):
+        done.extend(jobs)
+        return {job: {"score": 0.5, "seconds": 1} | ({"rate": 1e-3} if job.net else {}) for job in jobs}
+
+    monkeypatch.setattr(difficulty_queue, "perform", perform)
+    path = tmp_path / "difficulty.json"
     difficulty.measure([blocks], 2, path)
+    return path, done
+
+
+def test_a_measurement_keeps_every_run_and_what_made_it(measured):
+    path, done = measured
     assert len(done) == 3 + 2 * 2  # constant, threshold, clusters; two sizes with two seeds
     record = json.loads(path.read_text())
     assert {Job(**entry["job"]) for entry in record["runs"]} == set(done)
-    assert record["environment"]["threads"] == 1 and record["sizes"] == TINY
+    (made,) = record["environments"]
+    assert (made["threads"], made["sizes"], made["precision"]) == (1, TINY, small_unet.precision())
+    assert made["device"].startswith("cpu") and "--device cpu" in made["command"]
+    assert {entry["made"] for entry in record["runs"]} == {0}
 
+
+def test_a_killed_measurement_goes_on_where_it_stopped(measured, blocks):
+    path, done = measured
+    record = json.loads(path.read_text())
     lost = record["runs"].pop(2)
     record["runs"][0]["code"] = "older"
+    record["environments"][0]["torch"] = "2.0"
     path.write_text(json.dumps(record))
     wanted = {Job(**lost["job"]), Job(**record["runs"][0]["job"])}
     done.clear()
     difficulty.measure([blocks], 2, path)
     assert set(done) == wanted
-    assert len(json.loads(path.read_text())["runs"]) == 7
+    record = json.loads(path.read_text())
+    assert len(record["runs"]) == 7
+    versions = {
+        Job(**entry["job"]): record["environments"][entry["made"]]["torch"] for entry in record["runs"]
+    }
+    assert {job for job, version in versions.items() if version != "2.0"} == wanted
 
 
-class Here:
-    """A pool of processes that does everything here and now."""
+def test_a_measurement_with_failures_says_so(blocks, tmp_path, monkeypatch):
+    monkeypatch.setattr(difficulty, "SIZES", TINY)
+    monkeypatch.setattr(difficulty, "workers_for", one_worker)
+    monkeypatch.setattr(difficulty_queue, "perform", lambda *_: 1 / 0)
+    with pytest.raises(SystemExit, match=r"are missing: .*constant"):
+        difficulty.measure([blocks], 1, tmp_path / "difficulty.json")
 
-    def __init__(self, *_):
-        pass
 
-    def __enter__(self):
-        return self
+# ---- devices
 
-    def __exit__(self, *_):
-        pass
 
-    def submit(self, call, *given):
-        from concurrent.futures import Future
+def test_a_gpu_that_is_not_there_is_a_clear_error(monkeypatch):
+    monkeypatch.delenv("MOE_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert difficulty.device_of("auto") == difficulty.device_of("cpu") == "cpu"
+    with pytest.raises(SystemExit, match="difficulty: device 'cuda' is not to be had on this machine"):
+        difficulty.device_of("cuda")
 
-        future = Future()
-        future.set_result(call(*given))
-        return future
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
+    monkeypatch.delenv("MOE_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert difficulty.device_of("auto") == difficulty.device_of("cuda") == "cuda"
+    assert difficulty.device_of("cpu") == "cpu"
+    assert small_unet.precision("cuda") == "bfloat16"
+
+
+# ---- a whole run
+
+
+def test_a_run_chooses_its_rate_on_validation_images_and_records_both(blocks, monkeypatch):
+    monkeypatch.setattr(difficulty_runs, "FEW", 20)
+    one, other = Job(blocks, "U-Net", 40), Job(blocks, "U-Net", 20, 1)
+    seen = []
+    monkeypatch.setattr(
+        difficulty_runs, "score", lambda truth, predicted, classes: seen.append(len(truth)) or len(seen) / 10
+    )
+    sizes = TINY | {"test": 12}
+    results = perform({one: (1e-3, 2e-3), other: (5e-3,)}, sizes)
+    assert seen == [10, 10, 12, 12], "two rates on validation images, and each run once on test images"
+    assert results[one]["rates"] == {"0.001": 0.1, "0.002": 0.2} and results[one]["rate"] == 2e-3
+    assert results[other]["rate"] == 5e-3 and "rates" not in results[other]
+    assert (results[one]["score"], results[other]["score"]) == (0.3, 0.4)
+
+
+def test_of_equal_rates_the_smallest_is_chosen():
+    assert chosen({3e-3: 0.5, 1e-3: 0.5, 2e-3: 0.4}) == 1e-3
+    assert chosen({1e-3: 0.5, 3e-3: 0.51}) == 3e-3
+
+
+def test_tasks_are_asked_for_what_they_have():
+    def methods(name):
+        return [one.method for one in jobs_of(name, TINY, 1)]
+
+    assert methods("roads") == ["constant", "colour clusters", "threshold", "U-Net", "U-Net"]
+    assert "growing region" in methods("generic") and "threshold" not in methods("panoptic")
+    assert {"policies", "U-Net, words unread"} <= set(methods("referring"))
+    looks = [one.sensors for one in jobs_of("multimodal", TINY, 3) if one.sensors]
+    assert len(looks) == len(set(looks)) * 2 == 12 and max(map(len, looks)) == 5
+
+
+def test_policies_are_asked_only_what_they_must_fail(monkeypatch):
+    monkeypatch.setattr(difficulty_runs, "SENTENCES", 80)
+    asked = Job("referring", "policies")
+    rates = perform({asked: ()}, TINY)[asked]["policies"]
+    assert len(rates) == 9 and "attribute" not in rates["bag of words"] and len(rates["shape only"]) == 4
 
 
 def test_a_quick_row_of_a_task_that_thresholds_solve(blocks, monkeypatch):
@@ -179,11 +181,3 @@ def test_a_quick_row_of_a_task_that_thresholds_solve(blocks, monkeypatch):
     line = difficulty.quick(blocks)
     assert line.startswith("blocks:Blocks: constant 0.") and "U-Net(40)" in line
     assert "retune: threshold reaches" in line or "retune: colour clusters reaches" in line
-
-
-def test_the_check_names_what_breaks_the_rule_and_what_is_missing(tmp_path):
-    path = tmp_path / "difficulty.json"
-    write_runs(path, runs() + runs(0.7, task="glass"), {"command": "c", "environment": MADE})
-    wrong = difficulty.check(path, ["roads", "glass", "cells"])
-    assert wrong == ["glass: retune: threshold reaches 0.86 of the U-Net", "cells: not measured"]
-    assert difficulty.check(Path(tmp_path / "none.json"), ["roads"]) == ["roads: not measured"]
