@@ -1,5 +1,8 @@
 """Scores against cases done by hand, and baselines on pictures that they must solve or must not."""
 
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
 import baselines
 import numpy as np
 import pytest
@@ -158,3 +161,66 @@ def test_the_point_is_a_spot_in_a_channel_of_its_own():
     assert x.shape == (2, 4, 32, 32)
     column, row = squares(2).point[1].tolist()
     assert x[1, 3].argmax() == row * 32 + column
+
+
+def test_steps_that_are_replayed_are_the_steps_one_by_one(monkeypatch):
+    """With a stand-in for the GPU's recording, which does the recorded calls again."""
+    plain = small_unet.train(squares(), steps=9, seed=0).net
+    training = small_unet.Training(squares(), steps=9, seed=0)
+    step, calls = training._step, []
+
+    class Recording:
+        def replay(self):
+            for number in calls:
+                step(number)
+
+    @contextmanager
+    def graph(recording, stream):
+        assert isinstance(recording, Recording) and stream is training.stream
+        monkeypatch.setattr(training, "_step", calls.append)
+        yield
+        monkeypatch.setattr(training, "_step", step)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    training.recorded, training.stream = True, SimpleNamespace(synchronize=lambda: None)
+    (replayed,) = small_unet.together([training])
+    assert calls == [0, 1]
+    assert torch.equal(small_unet._weights(plain), small_unet._weights(replayed.net))
+
+
+def test_trainings_side_by_side_are_what_they_are_alone():
+    how = [{"steps": 3, "seed": 0}, {"steps": 5, "seed": 1}]
+    alone = [small_unet.train(squares(), **one).net for one in how]
+    beside = small_unet.together([small_unet.Training(squares(), **one) for one in how])
+    for one, other in zip(alone, beside, strict=True):
+        assert torch.equal(small_unet._weights(one), small_unet._weights(other.net))
+
+
+def test_a_training_that_is_not_over_is_not_handed_over():
+    training = small_unet.Training(squares(), steps=3, seed=0)
+    training.go_on()
+    with pytest.raises(RuntimeError, match="took 1 steps of 3"):
+        training.finish()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 3000])
+def test_the_rate_goes_up_to_its_peak_and_down_to_nothing(steps):
+    rates = small_unet.one_cycle(2e-3, steps)
+    assert len(rates) == steps and rates.min() >= 0 and rates.max() <= 2e-3 * 1.0001
+    if steps == 3000:
+        peak = int(rates.argmax())
+        assert peak in (599, 600) and rates[peak] == pytest.approx(2e-3) and rates[-1] < 1e-8
+        assert (rates[:600].diff() >= 0).all() and (rates[600:].diff() <= 0).all()
+
+
+def test_the_loss_is_cross_entropy_and_dice_of_what_is_shown_and_not_ignored():
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.cat([maps("0011", "0099", "0011", "9999"), maps("1111", "0000", "9999", "0000")]).long()
+    rows = mask != 255
+    share, truth = logits.softmax(1).movedim(1, -1)[rows], torch.nn.functional.one_hot(mask[rows], 3)
+    dice = 2 * (share * truth).sum(0) / (share.sum(0) + truth.sum(0))
+    expected = -share[truth.bool()].log().mean() + 1 - dice[:2].mean()  # class 2 is not shown
+    assert float(small_unet._loss(logits, mask)) == pytest.approx(float(expected), rel=1e-5)
