@@ -24,7 +24,7 @@ from moe_lib.worlds import TASKS
 
 FILE = Path("book/results/pocket_world/bench.json")
 SIZE, STEP = 96, 16  # pixels a side; images of a training step
-BATCH = {"cpu": 16, "cuda": 256}
+BATCH = {"cpu": 128, "cuda": 256}
 # Scenes per second that are asked for: of pictures with two classes, and of the street with all its sensors.
 BARS = {"cpu": {"plain": 150, "sensors": 15}, "cuda": {"plain": 5000, "sensors": 500}}
 

@@ -32,8 +32,8 @@ def develop(
     light = (radiance * _per_scene(exposure, radiance)).clamp(0, 4)
     spread = torch.sqrt(light / _per_scene(full_well, radiance) + read_noise**2)
     height, width = radiance.shape[-2:]
-    channel, y, x, seed = noise.pixels(seed, 3, height, width)
-    light = light + spread * noise.normal(channel, y, x, seed=seed)
+    _, y, x, seed = noise.pixels(seed, 1, height, width)
+    light = light + spread * noise.normals(3, y, x, seed=seed)
     return light.clamp(0, 1) ** GAMMA
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from moe_lib.worlds import camera, layers
 from moe_lib.worlds.tasks import Batch, Task, boxes_of
@@ -35,11 +36,12 @@ class Layered(Task):
 
 def things(painted: dict, counts: Sequence[int]) -> Batch:
     """``instances``, ``boxes``, ``visible`` and ``depth`` of a painted batch with so many instances each."""
-    instances = painted["instances"]
-    boxes, visible = [], []
-    for picture, whole, count in zip(instances, painted["silhouettes"], counts, strict=True):
-        boxes.append(boxes_of(picture, count))
-        seen = torch.bincount(picture.flatten(), minlength=count + 1)[1 : count + 1]
-        whole = torch.nn.functional.pad(whole, (0, max(0, count - len(whole))))[:count]
-        visible.append(seen / whole.clamp(1))
-    return {"instances": instances, "boxes": boxes, "visible": visible, "depth": painted["depth"]}
+    instances, whole, most = painted["instances"], painted["silhouettes"], max(counts)
+    ids = instances.flatten(1)
+    seen = ids.new_zeros(len(ids), most + 1).scatter_add_(1, ids, torch.ones_like(ids))[:, 1:]
+    whole = F.pad(whole, (0, max(0, most - whole.shape[1])))[:, :most]
+    every = {"boxes": boxes_of(instances, most), "visible": seen / whole.clamp(1)}
+    parts = {
+        key: [row[:count] for row, count in zip(rows, counts, strict=True)] for key, rows in every.items()
+    }
+    return {"instances": instances, **parts, "depth": painted["depth"]}

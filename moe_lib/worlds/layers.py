@@ -62,7 +62,8 @@ LAYER = np.dtype(
 )
 STROKE = np.dtype([("start", "f4", 2), ("end", "f4", 2), ("width", "f4", 2)])  # half widths at both ends
 
-_POOL, _PIXELS = 64, 80_000  # on a CPU: scenes in work, and pixels painted together, which its cache can hold
+# On a CPU: scenes in work, and pixels painted together, which its cache can hold.
+_POOL, _PIXELS = 128, 80_000
 _OVERHEAD = 8000  # pixels that could be painted in the time that a turn takes whatever its size
 _NEAR = 1.35  # shadows reach this many times the outline
 

@@ -30,9 +30,28 @@ def uniform(*coordinates: Tensor, seed: Tensor) -> Tensor:
 
 def normal(*coordinates: Tensor, seed: Tensor) -> Tensor:
     """Hashed numbers of mean 0 and variance 1, nearly Gaussian: the four bytes of a hash, added."""
+    return _bell(hashed(*coordinates, seed=seed))
+
+
+def normals(count: int, *coordinates: Tensor, seed: Tensor) -> Tensor:
+    """Several such numbers per place, ``(B, count, …)``: one hash, mixed once more for each.
+
+    Coordinates and seed broadcast to ``(B, 1, …)``.
+    """
     h = hashed(*coordinates, seed=seed)
-    total = (h & 255) + ((h >> 8) & 255) + ((h >> 16) & 255) + ((h >> 24) & 255)
-    return (total.float() - 510) * (1 / 147.8)
+    mixed = [h := _mixed(h) for _ in range(count)]
+    return _bell(torch.cat(mixed, 1))
+
+
+def _mixed(h: Tensor) -> Tensor:
+    h = h * 0x7FEB352D
+    return h ^ _shifted(h, 15)
+
+
+def _bell(h: Tensor) -> Tensor:
+    """The four bytes of whole numbers, added, and made a mean of 0 and a variance of 1."""
+    pairs = (h & 0x00FF00FF).add_((h >> 8).bitwise_and_(0x00FF00FF))  # two sums in one number
+    return (pairs & 0xFFFF).add_(pairs >> 16).float().sub_(510).mul_(1 / 147.8)
 
 
 def pixels(seed: Tensor, channels: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -92,20 +92,17 @@ def unbatched(batch: Batch) -> Batch:
 
 
 def boxes_of(instances: Tensor, count: int) -> Tensor:
-    """Tight boxes of the ids 1 … ``count`` in ``(H, W)``: ``(count, 4)``, x0, y0, x1, y1, ends exclusive.
+    """Tight boxes of the ids 1 … ``count`` in ``(…, H, W)``: ``(…, count, 4)``.
 
-    An instance of which nothing is seen has a box of zeros.
+    A box is x0, y0, x1, y1, ends exclusive; zeros for an instance of which nothing is seen.
     """
-    ids = torch.arange(1, count + 1, device=instances.device).view(-1, 1, 1)
-    here = instances[None] == ids
-    rows, columns = here.any(2), here.any(1)
-
-    def span(line: Tensor) -> tuple[Tensor, Tensor]:
-        place = torch.arange(line.shape[1], device=line.device)
-        first = torch.where(line, place, line.shape[1]).amin(1)
-        last = torch.where(line, place, -1).amax(1)
-        return first, last + 1
-
-    (x0, x1), (y0, y1) = span(columns), span(rows)
-    seen = columns.any(1)
-    return torch.where(seen[:, None], torch.stack([x0, y0, x1, y1], 1), 0).float()
+    height, width = instances.shape[-2:]
+    ids = instances.flatten(-2)  # (…, pixels)
+    place = torch.arange(height * width, device=ids.device)
+    first, last = [], []
+    for at, end in ((place % width, width), (place // width, height)):
+        unseen, at = ids.new_full((*ids.shape[:-1], count + 1), end), at.expand_as(ids)
+        first.append(unseen.scatter_reduce(-1, ids, at, "amin"))
+        last.append((unseen * 0).scatter_reduce(-1, ids, at + 1, "amax"))
+    boxes = torch.stack([*first, *last], -1)[..., 1:, :]
+    return torch.where(boxes[..., 2:3] > 0, boxes, 0).float()

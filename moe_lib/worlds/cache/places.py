@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from threading import get_ident
 
@@ -82,20 +83,32 @@ def _file(module: str, folder: Path) -> Path | None:
 
 def _without_comments(source: str) -> str:
     """The tokens of a file, without comments, docstrings and blank lines."""
-    tokens = [
-        token
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type not in (tokenize.COMMENT, tokenize.NL)
-    ]
+    tokens = [(kind, text) for kind, text in _tokens(source) if kind not in (tokenize.COMMENT, tokenize.NL)]
     kept: list[str] = []
     begins = True  # a statement
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
-        docstring = begins and token.type == tokenize.STRING and after.type == tokenize.NEWLINE
-        ends = token.type == tokenize.NEWLINE
+    for (kind, text), (after, _) in zip(tokens, [*tokens[1:], (None, "")], strict=True):
+        docstring = begins and kind == tokenize.STRING and after == tokenize.NEWLINE
+        ends = kind == tokenize.NEWLINE
         if not docstring and not (begins and ends):  # the line end of a docstring goes with it
-            kept.append("\n" if ends else token.string.strip())
-        begins = docstring or ends or token.type in (tokenize.INDENT, tokenize.DEDENT)
+            kept.append("\n" if ends else text.strip())
+        begins = docstring or ends or kind in (tokenize.INDENT, tokenize.DEDENT)
     return "\0".join(kept)
+
+
+def _tokens(source: str) -> Iterator[tuple[int, str]]:
+    """Kinds and texts of the tokens, where every Python takes an f-string for one."""
+    lines, begun = source.splitlines(keepends=True), []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        name = tokenize.tok_name[token.type]
+        if name == "FSTRING_START":  # from Python 3.12 on
+            begun.append(token.start)
+        elif name == "FSTRING_END":
+            (row, column), (last, end) = begun.pop(), token.end
+            if not begun:
+                text = "".join(lines[row - 1 : last])
+                yield tokenize.STRING, text[column : len(text) - len(lines[last - 1]) + end]
+        elif not begun:
+            yield token.type, token.string
 
 
 def check_writable(folder: Path) -> None:
