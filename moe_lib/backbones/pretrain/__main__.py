@@ -21,13 +21,15 @@ from torch import nn
 
 from moe_lib.backbones import checkpoints
 from moe_lib.backbones.mae import Mae
-from moe_lib.backbones.pretrain.loop import LOG, Plan, Training, pace, planned
+from moe_lib.backbones.pretrain.loop import LOG, Plan, Training, planned
 from moe_lib.backbones.pretrain.objectives import Painting, Prompting
 from moe_lib.backbones.pretrain.pool import pool
 from moe_lib.backbones.registry import POCKET, POCKET_GLOBAL
 from moe_lib.backbones.sam import Sam
 from moe_lib.results import environment
 from moe_lib.scale import pick_device
+from moe_lib.worlds.cache import places
+from moe_lib.worlds.generic import Generic
 
 MODELS = {"sam": POCKET, "sam_global": POCKET_GLOBAL, "mae": POCKET_GLOBAL}
 HELD_OUT = 256  # scenes of each validation
@@ -57,10 +59,12 @@ def main() -> None:
         pool("pretrain_val", HELD_OUT)
     fabric.barrier()
     scenes, held_out = pool("pretrain", plan.scenes if plan else given.scenes), pool("pretrain_val", HELD_OUT)
-    plan = plan or _plan(given, fabric, scenes)
-    fabric.print(f"{plan.model}: {plan.steps} steps of {plan.batch} scenes on {fabric.device}")
+    plan = plan or _plan(given, fabric)
     training = Training(fabric, plan, fresh(plan), scenes, held_out, folder, recorded=given.record)
-    model = training.run(every=given.every or max(plan.steps // 20, 1))
+    if not plan.steps:
+        training.find_pace(given.minutes)
+    fabric.print(f"{plan.model}: {training.plan.steps} steps of {plan.batch} scenes on {fabric.device}")
+    model = training.run(every=given.every)
     if fabric.is_global_zero:
         path = folder / f"{plan.model}.safetensors"
         checkpoints.save(model, path, _card(training, given))
@@ -79,19 +83,16 @@ def _fabric(device: str) -> Fabric:
     return fabric
 
 
-def _plan(given: argparse.Namespace, fabric: Fabric, scenes) -> Plan:
-    """What was asked for; minutes become steps by the pace of the first ones."""
+def _plan(given: argparse.Namespace, fabric: Fabric) -> Plan:
+    """What was asked for."""
     asked = {
         name: getattr(given, name)
         for name in ("model", "batch", "scenes", "rate", "prompts", "frozen_encoder", "seed")
         if getattr(given, name) is not None
     }
-    plan = Plan(steps=given.steps or 1, **asked)
+    plan = Plan(steps=given.steps or 0, **asked)
     if plan.batch % fabric.world_size:
         raise SystemExit(f"pretrain: {plan.batch} scenes cannot be shared by {fabric.world_size} processes")
-    if given.steps is None:
-        seconds = pace(fabric, plan, fresh(plan), scenes)
-        plan = Plan(steps=max(1, round(given.minutes * 60 / seconds)), **asked)
     return plan
 
 
@@ -101,6 +102,7 @@ def _card(training: Training, given: argparse.Namespace) -> dict:
     return {
         "model": training.plan.model,
         "task": "generic, split pretrain, 96 px",
+        "world": places.code_of(Generic)[:16],
         "plan": asdict(training.plan),
         "images": training.step * training.plan.batch,
         "hours": round(training.seconds / 3600, 3),
@@ -129,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, help=f"largest learning rate (default: {Plan.rate})")
     add("--prompts", type=int, help=f"prompts per scene, an even number (default: {Plan.prompts})")
     add("--seed", type=int, help=f"of everything that is random (default: {Plan.seed})")
-    add("--every", type=int, help="steps between validations (default: a twentieth of all)")
+    add("--every", type=int, default=0, help="steps between validations (default: a twentieth of all)")
     add("--frozen-encoder", action="store_true", help="train the decoder on an untrained encoder: a control")
     add("--record", action="store_true", help="record the step and replay it: several times as fast on a GPU")
     return parser

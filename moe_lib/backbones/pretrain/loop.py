@@ -10,7 +10,7 @@ import math
 import os
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from moe_lib.backbones.pretrain.pool import Pool
 from moe_lib.backbones.sam import Sam
 
 STATE, LOG = "last.ckpt", "log.jsonl"
+PROBE = 20  # steps that show the pace
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Plan:
     """Everything that decides the outcome of a run."""
 
     model: str
-    steps: int
+    steps: int  # 0: as many as fit into the minutes, which the pace of the first ones tells
     batch: int = 64  # scenes of a step, on all processes together
     scenes: int = 8000
     rate: float = 1e-3
     decay: float = 0.05
-    warmup: float = 0.05  # share of the steps
+    warmup: int = 300  # steps, or a tenth of all of them
     clip: float = 1.0
     average: float = 0.999  # how much of the averaged weights a step leaves
     prompts: int = 4  # per scene
@@ -76,11 +77,13 @@ class Training:
         if (folder / STATE).exists():
             self._take_up()
 
-    def run(self, every: int, until: int | None = None) -> nn.Module:
+    def run(self, *, every: int = 0, until: int | None = None) -> nn.Module:
         """Train to the end of the plan, or ``until`` a step; the model with averaged weights.
 
-        After ``every`` so many steps it is measured on the held-out scenes, and the state is written.
+        After ``every`` so many steps, or a twentieth of all, it is measured on the held-out scenes, and the
+        state is written.
         """
+        every = every or max(self.plan.steps // 20, 1)
         began, sums = time.perf_counter() - self.seconds, []
         shown = self.fabric.is_global_zero
         with tqdm(
@@ -105,11 +108,20 @@ class Training:
                     self._keep()
         return self.average
 
+    def find_pace(self, minutes: float) -> None:
+        """Train for the first steps, and plan as many as fit into the minutes at their pace."""
+        while self.step < PROBE:
+            if self.step == PROBE // 2:  # the first ones warm up
+                began = time.perf_counter()
+            float(self.one_step()["loss"])  # waits for the device
+        pace = self.fabric.broadcast((time.perf_counter() - began) / (PROBE - PROBE // 2))
+        self.plan = replace(self.plan, steps=max(PROBE + 1, round(minutes * 60 / pace)))
+
     def one_step(self) -> dict[str, Tensor]:
         """The next step of the plan; what it measured, on the device."""
         plan, fabric = self.plan, self.fabric
         for group in self.optimiser.param_groups:
-            group["lr"] = plan.rate * schedule(self.step / plan.steps, plan.warmup)
+            group["lr"] = plan.rate * schedule(self.step, plan)
         values = self.module(*self._share(self.step))
         self.optimiser.zero_grad()
         fabric.backward(values["loss"])
@@ -199,27 +211,12 @@ def _order(seed: int, epoch: int, scenes: int) -> Tensor:
     return torch.randperm(scenes, generator=generator)
 
 
-def schedule(done: float, warmup: float) -> float:
+def schedule(step: int, plan: Plan) -> float:
     """Share of the learning rate: up in a straight line, then down along a cosine to a hundredth."""
-    if done < warmup:
-        return done / warmup + 1e-3
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
-
-
-def pace(fabric: Fabric, plan: Plan, objective: nn.Module, pool: Pool, steps: int = 8) -> float:
-    """Seconds of a step, measured on a copy that is thrown away."""
-    copy = deepcopy(objective).to(fabric.device)
-    pool = pool.to(fabric.device)
-    times = []
-    for step in range(steps + 2):  # the first two warm up
-        began = time.perf_counter()
-        rows, seeds = share_of(plan, len(pool), step, fabric.global_rank, fabric.world_size)
-        with fabric.autocast():
-            loss = copy(pool.scenes(rows), seeds.to(fabric.device))["loss"]
-        loss.backward()
-        float(loss.detach())  # waits for the device
-        times.append(time.perf_counter() - began)
-    return float(fabric.broadcast(sum(times[2:]) / steps))
+    warmup = min(plan.warmup, max(plan.steps // 10, 1)) if plan.steps else plan.warmup
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warmup) / (plan.steps - warmup))) / 2
 
 
 def _groups(objective: nn.Module, plan: Plan) -> list[dict]:
