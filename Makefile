@@ -28,7 +28,7 @@ notebooks: setup ## re-run the chapters whose outputs are out of date (CHAPTERS=
 gpu: setup ## the book's own figures: the chapters at gpu scale, results kept in book/results
 	@$(VENV)/python book/tools/run.py $(CHAPTERS) --scale gpu
 
-difficulty: setup ## how hard the tasks of the pocket world are: does the runs that book/results lacks, in an hour
+difficulty: setup ## how hard the tasks of the pocket world are: does the runs that book/results lacks, in a night (minutes on a GPU)
 	@$(VENV)/python book/tools/difficulty.py
 
 bench-world: setup ## how fast the pocket world renders, beside a training step

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from difficulty_runs import find
-from freshness import ROOT
+from difficulty_table import ROOT
 from torch import nn
 
 from moe_lib.results import environment

@@ -127,10 +127,10 @@ def _main(found: list[Row]) -> str:
                 simple,
                 *(_spread(row.scores_of("U-Net", images)) for images in row.sizes),
                 ratio,
-                "retune" if problems(row) else "✓",
+                "broken" if problems(row) else "✓",
             )
         )
-    return _grid(("Task", "Constant", "Without shapes", *nets, "Ratio", ""), lines)
+    return _grid(("Task", "Constant", "Without shapes", *nets, "Ratio", "Rule"), lines)
 
 
 def _objects(found: list[Row]) -> str:
@@ -191,7 +191,10 @@ def _conditions(row: Row, kind: str) -> str:
 def _made_by(record: dict) -> str:
     """What the numbers rest on, and what made them: one line for each call that made some."""
     seeds = len({run["job"]["seed"] for run in record["runs"]})
-    parts = [f"{seeds} seeds, mean and range. The U-Net's rate was chosen by seed 0 on validation images."]
+    parts = [
+        f"Mean and range over {seeds} seeds; where there is no range, one seed. "
+        "The U-Net's rate was chosen by seed 0 on validation images."
+    ]
     for number, made in enumerate(record["environments"]):
         runs = [run for run in record["runs"] if run["made"] == number]
         minutes = sum(run["seconds"] for run in runs) / 60

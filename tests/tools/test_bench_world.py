@@ -49,6 +49,7 @@ def test_the_bars_that_are_asked_for(task, expected):
 def test_speeds_are_medians_without_the_first_turn(monkeypatch):
     # Turn by turn: the task, then the training step; the first turn is slow, and one later step is.
     times = iter([9.0, 9.0, 0.1, 0.4, 0.2, 0.4, 0.2, 7.0])
+    monkeypatch.setitem(bench_world.BATCH, "cpu", 16)
     monkeypatch.setattr(bench_world, "timed", lambda call, device: next(times))
     found = bench({"plain": Plain(n=1)}, "cpu", 3)
     assert found["step_seconds"] == 0.4
@@ -58,6 +59,7 @@ def test_speeds_are_medians_without_the_first_turn(monkeypatch):
 
 def test_every_turn_renders_other_scenes(monkeypatch):
     asked = []
+    monkeypatch.setitem(bench_world.BATCH, "cpu", 16)
     monkeypatch.setattr(Plain, "batch", lambda self, indices, device="cpu": asked.append(list(indices)))
     monkeypatch.setattr(Plain, "__getitem__", lambda self, index: {})
     monkeypatch.setattr(bench_world, "training_step", lambda model, device: lambda: None)

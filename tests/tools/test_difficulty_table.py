@@ -79,7 +79,7 @@ def record(*runs, **made):
 def test_the_table_shows_each_task_once_with_its_seeds():
     text = table(record(*runs(), *runs(0.7, task="glass")))
     assert "| roads | 0.10 | 0.30 (threshold) | 0.61 (0.60–0.62) | 0.81 (0.80–0.82) | 0.37 | ✓ |" in text
-    assert "| glass | 0.10 | 0.70 (threshold) | 0.61 (0.60–0.62) | 0.81 (0.80–0.82) | 0.86 | retune |" in text
+    assert "| glass | 0.10 | 0.70 (threshold) | 0.61 (0.60–0.62) | 0.81 (0.80–0.82) | 0.86 | broken |" in text
     assert "3 seeds" in text
     assert "`c`: 18 runs, 9 minutes of one process, 3,000 steps; cpu (x86), float32, torch 2.14," in text
     assert "not been measured" in table({"runs": []})

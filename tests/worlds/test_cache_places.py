@@ -4,6 +4,7 @@ import importlib
 import runpy
 import shutil
 import sys
+import tokenize
 import types
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def test_comments_and_docstrings_are_not_code(domain):
     assert domain(shade='"""Shades."""\n\n\nLEVEL = 0.4  # of white\n') == before
     assert domain(domain=DOMAIN.replace("return self", '"""Its seed."""\n        return self')) == before
     assert domain(shade='LEVEL = 0.4\nNAME = """Shades."""\n') != before
+
+
+def test_every_python_reads_an_f_string_alike():
+    source = 'x = f"a {b!r:>{c}} {f\'{d}\'}" + rf"""\n{e}\nz"""\n'
+    strings = [text for kind, text in places._tokens(source) if kind == tokenize.STRING]
+    assert strings == ["f\"a {b!r:>{c}} {f'{d}'}\"", 'rf"""\n{e}\nz"""']
 
 
 def test_the_world_it_is_drawn_with_is_its_code_and_other_files_are_not(domain, tmp_path, monkeypatch):

@@ -101,3 +101,15 @@ def test_looking_up_finds_texels_and_blends_between_them():
     half = noise.look_up(at + 0.5 / noise.ATLAS, at.flip(-1))[0, :, 0]
     expected = (picture[:, texel.flip(0), texel] + picture[:, texel.flip(0), texel + 1]) / 2
     torch.testing.assert_close(half, expected, atol=1e-3, rtol=0)
+
+
+def test_several_normals_of_one_hash_are_independent():
+    x, y = torch.arange(200).view(1, 1, 1, -1), torch.arange(200).view(1, 1, -1, 1)
+    seed = torch.tensor([0, 1, 123456789]).view(-1, 1, 1, 1)
+    found = noise.normals(3, x, y, seed=seed)
+    assert found.shape == (3, 3, 200, 200)
+    assert torch.equal(noise.normals(2, x, y, seed=seed), found[:, :2])
+    rows = found.flatten(2).flatten(0, 1).numpy()  # nine draws: three scenes, three channels
+    assert rows.mean(1) == pytest.approx(np.zeros(9), abs=0.02)
+    assert rows.std(1) == pytest.approx(np.ones(9), abs=0.02)
+    assert np.abs(np.corrcoef(rows) - np.eye(9)).max() < 0.02

@@ -118,5 +118,12 @@ def test_boxes_are_tight(seed, count, share):
         assert box == ([x.min(), y.min(), x.max() + 1, y.max() + 1] if len(x) else [0, 0, 0, 0])
 
 
+def test_boxes_of_many_pictures_are_those_of_each():
+    pictures = torch.randint(0, 5, (2, 3, 13, 9), generator=torch.Generator().manual_seed(0))
+    boxes = boxes_of(pictures, 6)
+    assert boxes.shape == (2, 3, 6, 4)
+    assert all(torch.equal(boxes[i, j], boxes_of(pictures[i, j], 6)) for i in range(2) for j in range(3))
+
+
 def test_no_instances_no_boxes():
     assert boxes_of(torch.zeros(8, 8, dtype=torch.long), 0).shape == (0, 4)
