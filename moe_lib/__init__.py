@@ -1,5 +1,7 @@
 """The library of *Segmenting with Experts*: mixture-of-experts adapters for vision segmentation."""
 
+import importlib
+
 from moe_lib import datasets, pictures, worlds
 from moe_lib.expect import Unexpected, expect
 from moe_lib.kernels import centre_share, effective_kernel, rms_radius
@@ -13,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Unexpected",
     "at_scale",
+    "backbones",
     "centre_share",
     "datasets",
     "effective_kernel",
@@ -29,3 +32,10 @@ __all__ = [
     "verdict",
     "worlds",
 ]
+
+
+def __getattr__(name: str):
+    """``moe_lib.backbones`` is imported when it is asked for: it brings torchvision, which takes seconds."""
+    if name == "backbones":
+        return importlib.import_module("moe_lib.backbones")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import moe_lib
+from moe_lib.backbones import clicks
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = (ROOT / "book" / "reference.md").read_text(encoding="utf-8")
@@ -29,7 +30,7 @@ def docstring_problem(thing: object, chapters: set[str]) -> str | None:
     return f"names a chapter that does not exist: {', '.join(unknown)}" if unknown else None
 
 
-PACKAGES = [moe_lib, moe_lib.datasets, moe_lib.pictures, moe_lib.worlds]
+PACKAGES = [moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.pictures, moe_lib.worlds]
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
     for package in PACKAGES
@@ -115,6 +116,7 @@ def refuse_sockets(event, arguments):
 
 sys.addaudithook(refuse_sockets)
 import moe_lib
+from moe_lib.backbones import clicks
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 

@@ -15,6 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from moe_lib.backbones.sam import Sam
 from moe_lib.worlds.generic import ask, pixel_of
 
+__all__ = ["correction", "iou", "objects", "scores"]
+
 IGNORE = 255
 FIRST, CORRECTION = 1000, 2000  # turns of the random numbers behind clicks
 
@@ -52,6 +54,8 @@ def objects(batch: Mapping[str, Any]) -> Scenes:
 def correction(found: Tensor, truth: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
     """A click where a mask is wrong, any such pixel being equally likely.
 
+    Introduced in :doc:`/chapters/pocket_models`.
+
     Args:
         found, truth: Masks ``(B, P, H, W)``, bool.
         seeds: ``(B,)``, int32.
@@ -69,7 +73,10 @@ def correction(found: Tensor, truth: Tensor, seeds: Tensor) -> tuple[Tensor, Ten
 
 
 def iou(found: Tensor, truth: Tensor) -> Tensor:
-    """Intersection over union of masks ``(…, H, W)``, bool."""
+    """Intersection over union of masks ``(…, H, W)``, bool.
+
+    Introduced in :doc:`/chapters/pocket_models`.
+    """
     both, either = (found & truth).sum((-2, -1)), (found | truth).sum((-2, -1))
     return both / either.clamp(min=1)
 
@@ -112,7 +119,10 @@ def answered(sam: Sam, scenes: Scenes, seeds: Tensor, prompts: int = 4) -> dict[
 
 
 def scores(sam: Sam, parts: Iterable[Scenes], seed: int = 0) -> dict[str, Tensor]:
-    """:func:`answered` on many scenes, part by part; each ``(scenes, P)``, on the CPU."""
+    """:func:`answered` on many scenes, part by part; each ``(scenes, P)``, on the CPU.
+
+    Introduced in :doc:`/chapters/pocket_models`.
+    """
     found: list[dict[str, Tensor]] = []
     start = seed * 1_000_003
     for part in parts:

@@ -22,7 +22,10 @@ PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Sizes:
-    """Everything that tells one SAM from another."""
+    """Everything that tells one SAM from another.
+
+    Introduced in :doc:`/chapters/pocket_models`.
+    """
 
     image: int  # pixels a side
     patch: int

@@ -74,11 +74,10 @@ def main() -> None:
 def _fabric(device: str) -> Fabric:
     """On one device, or on those that ``fabric run`` was told to use."""
     if int(os.environ.get("LT_CLI_USED", 0)):
-        fabric = Fabric()
-    else:
-        where = pick_device(device)
-        precision = "bf16-mixed" if where.type == "cuda" else "32-true"
-        fabric = Fabric(accelerator=where.type, devices=1, precision=precision)
+        return Fabric()  # whose processes run already
+    where = pick_device(device)
+    precision = "bf16-mixed" if where.type == "cuda" else "32-true"
+    fabric = Fabric(accelerator=where.type, devices=1, precision=precision)
     fabric.launch()
     return fabric
 
