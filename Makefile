@@ -6,10 +6,10 @@ VENV := .venv/bin
 SETUP := $(PYTHON) book/tools/setup_env.py $(if $(CPU),--cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test notebooks gpu difficulty bench-world lab course lint format lock cover clean
+.PHONY: help setup book test notebooks gpu difficulty bench-backbone bench-world lab course lint format lock cover clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## the environment in .venv (CPU=1 leaves the CUDA packages out)
 	@$(PYTHON) -c "" 2> /dev/null || { echo "There is no working '$(PYTHON)' here: install Python 3.11, 3.12 or 3.13, or name it: make book PYTHON=/path/to/python3" >&2; exit 1; }
@@ -30,6 +30,9 @@ gpu: setup ## the book's own figures: the chapters at gpu scale, results kept in
 
 difficulty: setup ## how hard the tasks of the pocket world are: does the runs that book/results lacks, in a night (minutes on a GPU)
 	@$(VENV)/python book/tools/difficulty.py
+
+bench-backbone: setup ## how fast the pocket encoder is, beside segment-anything's
+	@$(VENV)/python book/tools/bench_backbone.py
 
 bench-world: setup ## how fast the pocket world renders, beside a training step
 	@$(VENV)/python book/tools/bench_world.py

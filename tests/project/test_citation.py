@@ -94,10 +94,12 @@ def test_readme_and_files_name_the_two_licences(project):
     assert "creativecommons.org/licenses/by/4.0" in read("LICENSE-TEXT.md")
 
 
-def test_the_example_in_the_readme_runs(capsys):
-    (example,) = re.findall(r"^```python\n(.*?)^```", read("README.md"), flags=re.M | re.S)
-    exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out.count("✓") == 3
+def test_the_examples_in_the_readme_run(capsys):
+    examples = re.findall(r"^```python\n(.*?)^```", read("README.md"), flags=re.M | re.S)
+    exec(compile("\n".join(examples), "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert len(examples) == 2 and shown.count("✓") == 3
+    assert "torch.Size([4, 1, 96, 96]) torch.Size([4, 1, 3])" in shown
 
 
 def test_links_and_pictures_of_the_readme_exist():
