@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from moe_lib.backbones.sam import Sam
 from moe_lib.worlds.generic import ask, pixel_of
 
-__all__ = ["correction", "iou", "objects", "scores"]
+__all__ = ["Scenes", "correction", "iou", "objects", "scores"]
 
 IGNORE = 255
 FIRST, CORRECTION = 1000, 2000  # turns of the random numbers behind clicks
@@ -26,6 +26,8 @@ class Scenes(NamedTuple):
 
     ``image`` (B, 3, H, W) in [0, 1]; ``instances`` (B, H, W), 0 for none; ``visible`` (B, I), the share of
     each that is seen.
+
+    Introduced in :doc:`/chapters/pocket_models`.
     """
 
     image: Tensor

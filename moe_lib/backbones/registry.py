@@ -70,8 +70,8 @@ class Card:
         return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.here else None
 
 
-OURS = "this project, on the pocket world"
-THEIRS = f"{PROJECT}, on SA-1B"
+OURS = "this project"
+THEIRS = "segment-anything, on SA-1B"
 PRETRAIN = "python -m moe_lib.backbones.pretrain"
 CARDS = (
     Card("sam", "pocket", POCKET, 1_802_368, 2_430_400, OURS, "sam.safetensors", f"{PRETRAIN} sam"),
