@@ -32,7 +32,7 @@ from packaging.utils import canonicalize_name
 from wheels import runtime, tiny_wheel
 
 OURS_TO_LEAVE = {"torch", "numpy"}
-COLAB_BRINGS = ["torch", "numpy", "scipy", "matplotlib", "ipython", "ipykernel"]
+COLAB_BRINGS = ["torch", "torchvision", "numpy", "scipy", "matplotlib", "ipython", "ipykernel"]
 STUB = "_google_colab.pth"  # a line that starts with "import" is run whenever this Python starts
 
 

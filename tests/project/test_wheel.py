@@ -31,6 +31,7 @@ HOST_BRINGS = ("numpy", "torch")  # Colab and its like: their versions are their
 USES = {
     "Unexpected": "issubclass(moe.Unexpected, AssertionError)",
     "at_scale": "moe.at_scale('gpu', smoke=1, pocket=2) == 2",
+    "backbones": "moe.backbones.sam().sizes.width == 128",
     "centre_share": "moe.centre_share(torch.eye(3)) < 1",
     "datasets": "issubclass(moe.datasets.DataError, ValueError)",
     "effective_kernel": "moe.effective_kernel(lambda x: 2 * x, radius=1)[1, 1] == 2",

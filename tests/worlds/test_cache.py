@@ -12,7 +12,7 @@ import torch
 from everything import Everything, assert_equal
 
 from moe_lib.worlds import camera, catalogue
-from moe_lib.worlds.cache import kept, materialise, places
+from moe_lib.worlds.cache import CHUNK, kept, materialise, places
 
 HERE = Path(__file__).resolve().parent
 
@@ -115,14 +115,14 @@ def test_an_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
     render = Everything.render
 
     def interrupted(self, scenes, device):
-        if scenes[0]["index"] >= 32:
+        if scenes[0]["index"] >= CHUNK:
             raise KeyboardInterrupt
         return render(self, scenes, device)
 
     monkeypatch.setattr(Everything, "render", interrupted)
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        materialise(Everything(n=64), folder=tmp_path)
+        materialise(Everything(n=2 * CHUNK), folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert torch.get_num_threads() == before
 
@@ -148,7 +148,7 @@ def test_progress_is_shown_when_it_takes_long(tmp_path, monkeypatch, capsys):
     assert "everything" not in capsys.readouterr().err
     batch = Everything.batch
     monkeypatch.setattr(Everything, "batch", lambda *given: time.sleep(1.1) or batch(*given))
-    materialise(Everything(n=40), folder=tmp_path / "slow")
+    materialise(Everything(n=2 * CHUNK), folder=tmp_path / "slow")
     assert "Rendering everything, train" in capsys.readouterr().err
 
 
