@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file
 
 from moe_lib.backbones import checkpoints
 from moe_lib.backbones.pretrain import __main__ as command
@@ -267,6 +268,22 @@ def test_the_command_from_end_to_end(model, tmp_path, monkeypatch, capsys, few_s
         call(monkeypatch, model, "--steps", 3, "--out", out)
     call(monkeypatch, model, "--resume", "--device", "cpu", "--out", out)  # is at its end, and says so again
     assert len(lines(out)) == 3
+
+
+@pytest.mark.parametrize("model", ["sam", "mae"])
+def test_training_on_from_weights_that_are_there(model, tmp_path, monkeypatch, few_scenes):
+    first, second = tmp_path / "first", tmp_path / "second"
+    weights = first / f"{model}.safetensors"
+    call(monkeypatch, model, "--steps", 2, "--batch", 2, "--scenes", 8, "--device", "cpu", "--out", first)
+    begun = command.fresh(Plan(model=model, steps=1, begin=str(weights))).model
+    written = load_file(weights)
+    for name, values in begun.state_dict().items():
+        assert torch.equal(values.half(), written[name]), name
+    on = ("--begin", weights, "--steps", 3, "--batch", 4, "--scenes", 8, "--device", "cpu", "--out", second)
+    call(monkeypatch, model, *on)
+    earlier, card = checkpoints.read_card(weights), checkpoints.read_card(second / f"{model}.safetensors")
+    assert card["images"] == 2 * 2 + 3 * 4
+    assert card["before"] == earlier and "before" not in earlier
 
 
 def test_what_the_command_refuses(tmp_path, monkeypatch, capsys, few_scenes):

@@ -3,6 +3,7 @@
     python -m moe_lib.backbones.pretrain sam --minutes 60             on a GPU where there is one
     python -m moe_lib.backbones.pretrain mae --steps 20000 --device cpu
     python -m moe_lib.backbones.pretrain sam --resume                 goes on where a run was stopped
+    python -m moe_lib.backbones.pretrain sam --begin FILE             from weights that are there, to train on
     fabric run --devices 2 moe_lib/backbones/pretrain/__main__.py sam --steps 20000     on two devices
 
 What is made is put into one folder: the weights with their card, a log with a line per validation, and the
@@ -36,11 +37,13 @@ HELD_OUT = 256  # scenes of each validation
 
 
 def fresh(plan: Plan) -> nn.Module:
-    """An objective around a model that has learnt nothing yet."""
+    """An objective around a model that has learnt nothing yet, or around weights that are there."""
     torch.manual_seed(plan.seed)
     sizes = MODELS[plan.model]
     model = Mae(sizes) if plan.model == "mae" else Sam(sizes)
     nn.init.trunc_normal_(model.image_encoder.pos_embed, std=0.02)
+    if plan.begin:
+        checkpoints.load(model, plan.begin)
     return Painting(model) if plan.model == "mae" else Prompting(model, plan.prompts)
 
 
@@ -86,7 +89,7 @@ def _plan(given: argparse.Namespace, fabric: Fabric) -> Plan:
     """What was asked for."""
     asked = {
         name: getattr(given, name)
-        for name in ("model", "batch", "scenes", "rate", "prompts", "frozen_encoder", "seed")
+        for name in ("model", "batch", "scenes", "rate", "prompts", "frozen_encoder", "begin", "seed")
         if getattr(given, name) is not None
     }
     plan = Plan(steps=given.steps or 0, **asked)
@@ -98,17 +101,20 @@ def _plan(given: argparse.Namespace, fabric: Fabric) -> Plan:
 def _card(training: Training, given: argparse.Namespace) -> dict:
     """How the weights were made."""
     log = [json.loads(line) for line in (training.folder / LOG).read_text(encoding="utf-8").splitlines()]
+    before = checkpoints.read_card(training.plan.begin) if training.plan.begin else {}
+    images, hours = training.step * training.plan.batch, training.seconds / 3600
     return {
         "model": training.plan.model,
         "task": "generic, split pretrain, 96 px",
         "world": places.code_of(Generic)[:16],
         "plan": asdict(training.plan),
-        "images": training.step * training.plan.batch,
-        "hours": round(training.seconds / 3600, 3),
+        "images": images + before.get("images", 0),
+        "hours": round(hours + before.get("hours", 0), 3),
         "processes": training.fabric.world_size,
         "precision": training.fabric._precision.precision,
         "held_out": {key: value for key, value in log[-1].items() if key.startswith("held-out")},
         "environment": environment(training.fabric.device),
+        **({"before": before} if before else {}),
     }
 
 
@@ -129,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scenes", type=int, default=Plan.scenes, help=f"scenes to learn from (default: {Plan.scenes})")
     add("--rate", type=float, help=f"largest learning rate (default: {Plan.rate})")
     add("--prompts", type=int, help=f"prompts per scene, an even number (default: {Plan.prompts})")
+    add("--begin", help="weights to begin with, as an earlier run of the same model wrote them")
     add("--seed", type=int, help=f"of everything that is random (default: {Plan.seed})")
     add("--every", type=int, default=0, help="steps between validations (default: a twentieth of all)")
     add("--frozen-encoder", action="store_true", help="train the decoder on an untrained encoder: a control")

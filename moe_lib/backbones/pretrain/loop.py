@@ -42,6 +42,7 @@ class Plan:
     average: float = 0.999  # how much of the averaged weights a step leaves
     prompts: int = 4  # per scene
     frozen_encoder: bool = False  # leaves the encoder as it was drawn: a control
+    begin: str = ""  # a file of weights to begin with
     seed: int = 0
 
 
