@@ -1,5 +1,6 @@
 """Intervals cover what they should, and a verdict follows from an interval and thresholds alone."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from moe_lib import mean_interval, verdict
+from moe_lib.stats import compare, probability_of_improvement, sign_flip_p
 
 INF = math.inf
 RUNS = [0.31, 0.29, 0.35, 0.30, 0.33, 0.60, 0.28]
@@ -147,3 +149,60 @@ def test_what_is_no_threshold_is_refused(side, bad):
     with pytest.raises(ValueError) as error:
         verdict(0, 1, **thresholds)
     assert str(error.value) == f'a threshold is {{"above": x}} or {{"below": x}}, got {bad!r}'
+
+
+def test_pairs_are_compared_seed_by_seed():
+    baseline = np.array([0.50, 0.60, 0.70, 0.80, 0.90, 0.55])
+    gains = np.array([0.02, 0.03, 0.01, 0.02, 0.04, 0.03])
+    found = compare(baseline + gains, baseline)
+    assert found == pytest.approx(
+        mean_interval(baseline + gains - baseline)
+        | {"p": 2 / 64, "improvement": probability_of_improvement(baseline + gains, baseline)}
+    )
+    assert 0 < found["low"] < found["estimate"] < found["high"] < 0.04
+    with pytest.raises(ValueError, match="as many seeds on both sides, got 3 and 4"):
+        compare([1, 2, 3], [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 8])
+def test_the_smallest_p_that_so_many_seeds_can_give(seeds):
+    assert sign_flip_p(np.arange(1, seeds + 1)) == pytest.approx(2 / 2**seeds)
+
+
+def test_every_choice_of_signs_by_hand():
+    differences = [0.3, -0.1, 0.4, 0.2]
+    means = [np.mean(np.multiply(differences, signs)) for signs in itertools.product((1, -1), repeat=4)]
+    as_far = np.mean(np.abs(means) >= np.mean(differences) - 1e-12)
+    assert sign_flip_p(differences) == pytest.approx(as_far)
+    assert sign_flip_p([0.2, -0.2]) == 1
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1
+
+
+def test_p_values_without_an_effect_are_level():
+    random = np.random.default_rng(0)
+    found = np.array([sign_flip_p(random.normal(size=7)) for _ in range(300)])
+    assert abs((found <= 0.25).mean() - 0.25) < 0.08 and abs(found.mean() - 0.5) < 0.06
+
+
+def test_many_seeds_are_drawn_and_give_the_same_every_time():
+    differences = np.random.default_rng(1).normal(0.3, 1, size=40)
+    assert sign_flip_p(differences) == sign_flip_p(differences)
+    assert sign_flip_p(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.01)
+
+
+def test_improvement_counts_all_pairs():
+    assert probability_of_improvement([2, 3], [1, 2]) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert probability_of_improvement([1], [1]) == 0.5
+    assert probability_of_improvement([0, 0], [1, 2, 3]) == 0
+    a, b = np.random.default_rng(2).normal(size=(2, 9))
+    expected = stats.mannwhitneyu(a, b).statistic / 81
+    assert probability_of_improvement(a, b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bad", [[1.0], [1.0, float("nan")], [[1.0, 2.0]], []])
+def test_differences_that_are_none(bad):
+    with pytest.raises(ValueError, match="needs at least two finite differences, one per seed"):
+        sign_flip_p(bad)
+    if np.ndim(bad) == 1 and len(bad) != 1:
+        with pytest.raises(ValueError, match="needs finite scores on both sides"):
+            probability_of_improvement(bad, [1.0])

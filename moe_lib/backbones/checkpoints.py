@@ -6,11 +6,9 @@ and the official ``.pth`` of SAM. Which one a file is, its first bytes say.
 
 import hashlib
 import json
-import os
 import pickle
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from moe_lib.backbones import registry
+from moe_lib.states import differences, some, written_whole
 
-SHOWN = 3  # names in a message
 OFFICIAL = (
     "official ones are sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth and sam_vit_h_4b8939.pth from "
     f"{registry.PROJECT} on GitHub (section Model Checkpoints)"
@@ -42,17 +40,8 @@ def save(model: nn.Module, path: str | Path, card: Mapping[str, Any]) -> None:
     state = {name: _half(name, value) for name, value in model.state_dict().items()}
     # One entry, since safetensors keeps no order of several: the same model gives the same bytes.
     header = {"card": json.dumps({**card, "checksum": checksum(state)}, ensure_ascii=False, allow_nan=False)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-    os.close(handle)
-    try:
-        save_file(state, temporary, header)
-        os.chmod(temporary, 0o644)  # mkstemp's files are for nobody else
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with written_whole(path) as unfinished:
+        save_file(state, unfinished, header)
 
 
 def load(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -96,19 +85,6 @@ def read_card(path: str | Path) -> dict[str, Any]:
         return _card(path, file.metadata())
 
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """In which names and shapes one state differs from another, as one sentence; empty where in none."""
-    missing = [name for name in expected if name not in found]
-    surplus = [name for name in found if name not in expected]
-    shaped = [
-        f"{name} has {tuple(found[name].shape)} in place of {tuple(expected[name].shape)}"
-        for name in expected
-        if name in found and found[name].shape != expected[name].shape
-    ]
-    parts = {"missing": missing, "not expected": surplus, "of another shape": shaped}
-    return "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in parts.items() if names)
-
-
 def checksum(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over the names and values of a state."""
     digest = hashlib.sha256()
@@ -150,7 +126,7 @@ def _torch_file(path: Path, *, mmap: bool) -> dict[str, Tensor]:
             f"fetch it again, {OFFICIAL}"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        keys = _some(list(map(str, state))) if isinstance(state, dict) else "none"
+        keys = some(list(map(str, state))) if isinstance(state, dict) else "none"
         raise ValueError(
             f"{path.name} holds a {type(state).__name__} with the keys {keys}; expected a dict of names and "
             f"tensors and nothing else, {OFFICIAL}"
@@ -183,7 +159,3 @@ def _card(path: Path, header: Mapping[str, str] | None) -> dict[str, Any]:
     if not header or "card" not in header:
         raise ValueError(f"{path.name} has no card in its header; expected a file that this library saved")
     return json.loads(header["card"])
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")

@@ -50,7 +50,8 @@ class FusedAttention(Attention):
     appended to query and key instead.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
+        """``more`` are tokens that can be attended to and have no place, ``(P, D)``."""
         shape, (q, k, v) = x.shape, self._heads(x)
         bias = None
         if self.use_rel_pos:
@@ -60,6 +61,13 @@ class FusedAttention(Attention):
             else:
                 q = torch.cat([q, said / self.scale], -1)  # attention will scale it
                 k = torch.cat([k, place.mT.expand(*k.shape[:2], -1, -1)], -1)
+        if more is not None:
+            _, keys, values = (part.expand(len(q), -1, -1, -1) for part in self._heads(more[None, None]))
+            if bias is not None:
+                bias = F.pad(bias, (0, len(more)))
+            elif self.use_rel_pos:
+                keys = F.pad(keys, (0, k.shape[-1] - keys.shape[-1]))
+            k, v = torch.cat([k, keys], 2), torch.cat([v, values], 2)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale).transpose(1, 2)
         return self.proj(x.reshape(shape))
 

@@ -1,7 +1,6 @@
 """Pretraining in small: it learns, resumes where it was killed, and two processes do what one does."""
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -189,14 +188,6 @@ def test_biases_norms_and_places_do_not_decay():
     assert groups[0]["weight_decay"] == PLAN.decay and groups[1]["weight_decay"] == 0
     assert (72, 24) in decaying and all(len(shape) > 1 for shape in decaying)  # qkv is 3 · 24 × 24
     assert (1, 4, 4, 24) in {tuple(values.shape) for values in groups[1]["params"]}  # pos_embed
-
-
-def test_dice_and_focal():
-    share = torch.tensor([[1.0, 0], [1, 0]])
-    sure = 20 * (2 * share - 1)
-    assert objectives.dice(sure, share) < 1e-4 and objectives.focal(sure, share) < 1e-4
-    assert objectives.dice(-sure, share) == pytest.approx(0.8)  # 1 - (2 · 0 + 1) / (2 + 2 + 1)
-    assert objectives.focal(torch.zeros(2, 2), share) == pytest.approx(0.25 * math.log(2))
 
 
 def test_turned_scenes_are_turned_alike():

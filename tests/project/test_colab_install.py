@@ -56,7 +56,8 @@ def make_colab(folder: Path) -> Path:
 def state(folder: Path) -> dict[str, tuple]:
     """Of each file of torch and numpy: what it links to, and when that was last written."""
     found = {}
-    for path in (p for name in OURS_TO_LEAVE for p in site_packages(folder).glob(f"{name}*/**/*")):
+    own = [f"{name}{rest}" for name in OURS_TO_LEAVE for rest in ("/**/*", ".*/**/*", "-*/**/*")]
+    for path in (p for pattern in own for p in site_packages(folder).glob(pattern)):
         if path.is_file() and "__pycache__" not in path.parts:
             found[str(path)] = (path.is_symlink() and os.readlink(path), path.stat().st_mtime_ns)
     return found

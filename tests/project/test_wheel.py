@@ -151,7 +151,7 @@ def install_and_use(folder: Path, wheel: Path) -> subprocess.CompletedProcess[st
 def test_it_works_with_its_runtime_requirements_alone(bare: Callable[[], Path], wheel: Path) -> None:
     folder = bare()
     before = installed(folder / "venv")
-    assert not {"moe-lib", "pyyaml", "papermill", "pip"} & before.keys()
+    assert not {"moe-lib", "nbformat", "papermill", "pip"} & before.keys()
     done = install_and_use(folder, wheel)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.splitlines()[-1]).is_relative_to(site_packages(folder / "venv"))
@@ -162,12 +162,12 @@ def test_it_works_with_its_runtime_requirements_alone(bare: Callable[[], Path], 
 
 @pytest.mark.slow
 def test_an_undeclared_import_is_noticed(bare: Callable[[], Path], tmp_path: Path) -> None:
-    def import_yaml(source: Path) -> None:
-        edit(source / "moe_lib" / "__init__.py", "from moe_lib.scale", "import yaml\nfrom moe_lib.scale")
+    def import_nbformat(source: Path) -> None:
+        edit(source / "moe_lib" / "__init__.py", "from moe_lib.scale", "import nbformat\nfrom moe_lib.scale")
 
-    done = install_and_use(bare(), build_variant(tmp_path, import_yaml))
+    done = install_and_use(bare(), build_variant(tmp_path, import_nbformat))
     assert done.returncode != 0
-    assert "No module named 'yaml'" in done.stderr
+    assert "No module named 'nbformat'" in done.stderr
 
 
 def test_a_requirement_that_is_not_met_is_noticed(tmp_path: Path) -> None:

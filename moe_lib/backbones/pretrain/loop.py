@@ -11,7 +11,6 @@ import os
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,8 +21,8 @@ from tqdm import tqdm
 from moe_lib.backbones.clicks import Scenes, scores
 from moe_lib.backbones.pretrain.pool import Pool
 from moe_lib.backbones.sam import Sam
+from moe_lib.train import LOG, STATE, groups, schedule, share_of
 
-STATE, LOG = "last.ckpt", "log.jsonl"
 PROBE = 20  # steps that show the pace
 
 
@@ -71,7 +70,7 @@ class Training:
             with fabric.autocast(), torch.autocast(fabric.device.type, enabled=True, cache_enabled=False):
                 torch.cuda.make_graphed_callables(objective, (scenes, seeds))
         optimiser = torch.optim.AdamW(
-            _groups(objective, plan), betas=(0.9, 0.98), fused=fabric.device.type == "cuda"
+            groups(objective, plan.decay), betas=(0.9, 0.98), fused=fabric.device.type == "cuda"
         )
         self.module, self.optimiser = fabric.setup(objective, optimiser)
         self.step, self.seconds = 0, 0.0
@@ -190,41 +189,3 @@ def planned(folder: Path) -> Plan | None:
     if not (folder / STATE).exists():
         return None
     return Plan(**torch.load(folder / STATE, map_location="cpu", weights_only=True)["plan"])
-
-
-def share_of(plan: Plan, scenes: int, step: int, rank: int, ranks: int) -> tuple[Tensor, Tensor]:
-    """The scenes that one of ``ranks`` processes takes in a step, and their seeds.
-
-    Together the processes take what a single one would take.
-    """
-    place = torch.arange(step * plan.batch, (step + 1) * plan.batch).chunk(ranks)[rank]
-    epoch, at = place // scenes, place % scenes
-    rows = torch.empty_like(place)
-    for number in epoch.unique().tolist():
-        here = epoch == number
-        rows[here] = _order(plan.seed, number, scenes)[at[here]]
-    return rows, (place + plan.seed * 15_485_863).to(torch.int32)
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, scenes: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(scenes, generator=generator)
-
-
-def schedule(step: int, plan: Plan) -> float:
-    """Share of the learning rate: up in a straight line, then down along a cosine to a hundredth."""
-    warmup = min(plan.warmup, max(plan.steps // 10, 1)) if plan.steps else plan.warmup
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warmup) / (plan.steps - warmup))) / 2
-
-
-def _groups(objective: nn.Module, plan: Plan) -> list[dict]:
-    """Matrices decay; biases, norms and places do not."""
-    groups: dict[float, list[nn.Parameter]] = {plan.decay: [], 0.0: []}
-    for name, values in objective.named_parameters():
-        if values.requires_grad:
-            plain = values.ndim < 2 or any(part in name for part in ("pos", "embed.weight", "token", "place"))
-            groups[0.0 if plain else plan.decay].append(values)
-    return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from moe_lib.backbones.clicks import FIRST, Scenes, correction
 from moe_lib.backbones.mae import Mae
 from moe_lib.backbones.sam import Sam
+from moe_lib.losses import dice, focal
 from moe_lib.worlds import noise
 from moe_lib.worlds.generic import ask
 
@@ -92,19 +93,6 @@ class Painting(nn.Module):
     def forward(self, scenes: Scenes, seeds: Tensor) -> dict[str, Tensor]:
         scenes = turned(scenes, seeds)
         return {"loss": self.model.loss(scenes.image, self.model.keep(seeds)).mean()}
-
-
-def focal(logits: Tensor, share: Tensor) -> Tensor:
-    """Focal loss of the second power for targets in [0, 1], a mean over the last two axes."""
-    surprise = F.binary_cross_entropy_with_logits(logits, share.expand_as(logits), reduction="none")
-    return (surprise * (logits.sigmoid() - share).square()).mean((-2, -1))
-
-
-def dice(logits: Tensor, share: Tensor) -> Tensor:
-    """One minus soft Dice over the last two axes."""
-    inside = logits.sigmoid()
-    both, all_ = (inside * share).sum((-2, -1)), inside.sum((-2, -1)) + share.sum((-2, -1))
-    return 1 - (2 * both + 1) / (all_ + 1)
 
 
 def turned(scenes: Scenes, seeds: Tensor) -> Scenes:

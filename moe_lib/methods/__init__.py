@@ -1,0 +1,6 @@
+"""The methods: what can be put into a frozen model."""
+
+from moe_lib.methods.lora import LoRA
+from moe_lib.methods.simple import VPT, Adapter, BitFit, Full, Open
+
+__all__ = ["VPT", "Adapter", "BitFit", "Full", "LoRA", "Open"]
