@@ -182,14 +182,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert not (tmp_path / STATE).exists()
 
 
-def test_biases_norms_and_places_do_not_decay():
-    groups = loop._groups(tiny.objective(), PLAN)
-    decaying = {tuple(values.shape) for values in groups[0]["params"]}
-    assert groups[0]["weight_decay"] == PLAN.decay and groups[1]["weight_decay"] == 0
-    assert (72, 24) in decaying and all(len(shape) > 1 for shape in decaying)  # qkv is 3 · 24 × 24
-    assert (1, 4, 4, 24) in {tuple(values.shape) for values in groups[1]["params"]}  # pos_embed
-
-
 def test_turned_scenes_are_turned_alike():
     scenes = tiny.pool(64).scenes(torch.arange(64))
     found = objectives.turned(scenes, torch.arange(64, dtype=torch.int32))
