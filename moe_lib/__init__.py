@@ -8,34 +8,79 @@ from moe_lib.kernels import centre_share, effective_kernel, rms_radius
 from moe_lib.plots import show, style
 from moe_lib.results import environment, load_results, save_results
 from moe_lib.scale import at_scale, pick_device
-from moe_lib.stats import mean_interval, verdict
+from moe_lib.stats import compare, mean_interval, probability_of_improvement, sign_flip_p, verdict
 
 __version__ = "0.1.0"
 
+# Imported when they are asked for: they bring torchvision and others, which takes seconds.
+_LATER = {
+    "moe_lib.injection": (
+        "Counts", "disable", "inject", "load_adapter", "merge", "remove", "save_adapter",
+        "trainable_parameters", "unmerge",
+    ),
+    "moe_lib.methods.base": ("Adapted", "Method"),
+    "moe_lib.methods": ("VPT", "Adapter", "BitFit", "Full", "LoRA", "Open"),
+    "moe_lib.routing": ("balance_loss", "watch_routing"),
+    "moe_lib.train": ("Fitted", "Recipe", "evaluate", "fit"),
+}  # fmt: skip
+_MODULES = ("backbones", "losses", "methods", "metrics", "routing")
+
 __all__ = [
+    "VPT",
+    "Adapted",
+    "Adapter",
+    "BitFit",
+    "Counts",
+    "Fitted",
+    "Full",
+    "LoRA",
+    "Method",
+    "Open",
+    "Recipe",
     "Unexpected",
     "at_scale",
     "backbones",
+    "balance_loss",
     "centre_share",
+    "compare",
     "datasets",
+    "disable",
     "effective_kernel",
     "environment",
+    "evaluate",
     "expect",
+    "fit",
+    "inject",
+    "load_adapter",
     "load_results",
+    "losses",
     "mean_interval",
+    "merge",
+    "methods",
+    "metrics",
     "pick_device",
     "pictures",
+    "probability_of_improvement",
+    "remove",
     "rms_radius",
+    "routing",
+    "save_adapter",
     "save_results",
     "show",
+    "sign_flip_p",
     "style",
+    "trainable_parameters",
+    "unmerge",
     "verdict",
+    "watch_routing",
     "worlds",
 ]
 
 
 def __getattr__(name: str):
-    """``moe_lib.backbones`` is imported when it is asked for: it brings torchvision, which takes seconds."""
-    if name == "backbones":
-        return importlib.import_module("moe_lib.backbones")
+    if name in _MODULES:
+        return importlib.import_module(f"moe_lib.{name}")
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

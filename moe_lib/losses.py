@@ -10,17 +10,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = [
+    "balanced_bce",
+    "bce",
+    "dice",
+    "focal",
+    "ohem",
+    "structure",
+]
+
 IGNORE = 255
 
 
 def bce(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over the pixels that count."""
+    """Binary cross-entropy, the mean over the pixels that count.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     target, counts = _target(logits, mask)
     return _mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), counts)
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
-    """One minus soft Dice: 1 - (2 Σ p·g + 1) / (Σ p + Σ g + 1)."""
+    """One minus soft Dice: 1 - (2 Σ p·g + 1) / (Σ p + Σ g + 1).
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     target, counts = _target(logits, mask)
     inside = logits.sigmoid() * counts
     both, all_ = (inside * target).sum((-2, -1)), (inside + target * counts).sum((-2, -1))
@@ -31,6 +46,8 @@ def focal(logits: Tensor, mask: Tensor, *, gamma: float = 2.0, alpha: float | No
     """Cross-entropy in which a pixel counts by how wrong it is, ``|p - g| ** gamma``.
 
     ``alpha`` is the weight of what lies inside, and 1 - alpha of what lies outside; left out, both have 1.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     target, counts = _target(logits, mask)
     surprise = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -46,6 +63,8 @@ def structure(logits: Tensor, mask: Tensor, *, weighted_bce: bool = False, windo
     In the code of Conv-LoRA, and in that it comes from, the cross-entropy is not weighted: an old flag of
     PyTorch takes effect where the weights should. That is the default here; ``weighted_bce`` has what was
     meant.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     target, counts = _target(logits, mask)
     flat = target.reshape(-1, 1, *target.shape[-2:])
@@ -59,7 +78,10 @@ def structure(logits: Tensor, mask: Tensor, *, weighted_bce: bool = False, windo
 
 
 def balanced_bce(logits: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy in which inside and outside weigh the same, whatever their areas in the batch; ``()``."""
+    """Cross-entropy in which inside and outside weigh the same, whatever their areas in the batch; ``()``.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     target, counts = _target(logits, mask)
     inside, outside = (target * counts).sum(), ((1 - target) * counts).sum()
     total = (inside + outside).clamp(min=1)
@@ -72,6 +94,8 @@ def ohem(logits: Tensor, mask: Tensor, *, threshold: float = 0.7, least: float =
 
     Hard are those whose class has a probability below the threshold; if they are fewer than a share ``least``
     of all that count, that share with the largest losses is taken. Nothing counts: 0.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     losses = F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="none")[mask != IGNORE]
     if not len(losses):

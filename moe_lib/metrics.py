@@ -16,6 +16,21 @@ from scipy import ndimage
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+__all__ = [
+    "ber",
+    "binary_scores",
+    "boundary_f",
+    "class_iou",
+    "confusion",
+    "dice",
+    "e_measure",
+    "iou",
+    "mae",
+    "mean_iou",
+    "s_measure",
+    "weighted_f",
+]
+
 IGNORE = 255
 TINY = np.spacing(1.0)
 
@@ -29,18 +44,26 @@ def confusion(predicted: Tensor, mask: Tensor, classes: int) -> Tensor:
         predicted: Classes, ``(B, H, W)``.
         mask: The same; 255 does not count.
         classes: How many there are, C.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     return multiclass_confusion_matrix(predicted, mask, classes, ignore_index=IGNORE)
 
 
 def class_iou(confusion: Tensor) -> Tensor:
-    """IoU of each class, ``(C, C)`` → ``(C,)`` in float64; NaN where neither mask nor prediction has it."""
+    """IoU of each class, ``(C, C)`` → ``(C,)`` in float64; NaN where neither mask nor prediction has it.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     both = confusion.diagonal().double()
     return both / (confusion.sum(0) + confusion.sum(1) - both)
 
 
 def mean_iou(confusion: Tensor, *, absent: str = "skip") -> float:
-    """Mean of :func:`class_iou`; a class that never occurs is left out ("skip") or counts as 0 ("zero")."""
+    """Mean of :func:`class_iou`; a class that never occurs is left out ("skip") or counts as 0 ("zero").
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     if absent not in ("skip", "zero"):
         raise ValueError(f"absent is 'skip' or 'zero', got {absent!r}")
     ious = class_iou(confusion)
@@ -69,7 +92,10 @@ def _per_picture(measure: PerPicture) -> Callable[..., Tensor]:
 
 @_per_picture
 def iou(p: np.ndarray, g: np.ndarray, *, threshold: float = 0.5, empty: float = 0.0) -> float:
-    """Intersection over union; ``empty`` where neither mask nor prediction has a pixel."""
+    """Intersection over union; ``empty`` where neither mask nor prediction has a pixel.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     p = p > threshold
     union = (p | g).sum()
     return (p & g).sum() / union if union else empty
@@ -77,7 +103,10 @@ def iou(p: np.ndarray, g: np.ndarray, *, threshold: float = 0.5, empty: float = 
 
 @_per_picture
 def dice(p: np.ndarray, g: np.ndarray, *, threshold: float = 0.5, empty: float = 0.0) -> float:
-    """Twice the intersection over the sum of both areas; ``empty`` as in :func:`iou`."""
+    """Twice the intersection over the sum of both areas; ``empty`` as in :func:`iou`.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     p = p > threshold
     total = p.sum() + g.sum()
     return 2 * (p & g).sum() / total if total else empty
@@ -85,7 +114,10 @@ def dice(p: np.ndarray, g: np.ndarray, *, threshold: float = 0.5, empty: float =
 
 @_per_picture
 def ber(p: np.ndarray, g: np.ndarray, *, threshold: float = 125 / 255) -> float:
-    """Balanced error: 1 - the mean of both classes' recalls, of which one is 0 for a class without pixels."""
+    """Balanced error: 1 - the mean of both classes' recalls, of which one is 0 for a class without pixels.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     p = p > threshold
     recalls = [(p & g).sum() / max(g.sum(), 1), (~p & ~g).sum() / max((~g).sum(), 1)]
     return 1 - sum(recalls) / 2
@@ -93,13 +125,19 @@ def ber(p: np.ndarray, g: np.ndarray, *, threshold: float = 125 / 255) -> float:
 
 @_per_picture
 def mae(p: np.ndarray, g: np.ndarray) -> float:
-    """Mean absolute error, once the probabilities of each picture are stretched over [0, 1]."""
+    """Mean absolute error, once the probabilities of each picture are stretched over [0, 1].
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     return np.abs(_stretched(p) - g).mean()
 
 
 @_per_picture
 def s_measure(p: np.ndarray, g: np.ndarray, *, alpha: float = 0.5) -> float:
-    """Likeness of structure, by object and by region :cite:`fan2017smeasure`; probabilities are stretched."""
+    """Likeness of structure, by object and by region :cite:`fan2017smeasure`; probabilities are stretched.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     p, share = _stretched(p), g.mean()
     if share in (0, 1):
         return p.mean() if share else 1 - p.mean()
@@ -138,6 +176,8 @@ def e_measure(p: np.ndarray, g: np.ndarray, *, at: str = "mean") -> float:
     """Enhanced alignment of the cut prediction with the mask :cite:`fan2018emeasure`; stretched first.
 
     ``at`` is the "mean" over 256 thresholds, their "max", or "adaptive": at twice the mean probability.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     if at not in ("mean", "max", "adaptive"):
         raise ValueError(f"at is 'mean', 'max' or 'adaptive', got {at!r}")
@@ -179,6 +219,8 @@ def weighted_f(p: np.ndarray, g: np.ndarray, *, beta2: float = 1.0) -> float:
     """F-measure in which errors near the object weigh less :cite:`margolin2014weightedf`; stretched first.
 
     Literature on camouflaged objects takes a ``beta2`` of 1, Conv-LoRA's code 0.3.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     if not g.any():
         return 0.0
@@ -198,6 +240,8 @@ def boundary_f(p: np.ndarray, g: np.ndarray, *, tolerance: float = 0.008, thresh
     """F-measure of the boundaries' pixels, which match where they are near enough :cite:`perazzi2016davis`.
 
     ``tolerance`` is a share of the picture's diagonal, rounded up to whole pixels.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     outlines = [shape & ~ndimage.binary_erosion(shape, border_value=1) for shape in (p > threshold, g)]
     if not all(outline.any() for outline in outlines):
@@ -225,7 +269,10 @@ MEASURES = {f.__name__: f for f in (iou, dice, ber, mae, s_measure, e_measure, w
 
 
 def binary_scores(probability: Tensor, mask: Tensor, measures: Iterable[str] = MEASURES) -> dict[str, Tensor]:
-    """Several measures of a batch by name, ``(B,)`` each."""
+    """Several measures of a batch by name, ``(B,)`` each.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     measures = list(measures)
     if unknown := [name for name in measures if name not in MEASURES]:
         raise ValueError(f"there is no measure {unknown[0]!r}; known are {', '.join(MEASURES)}")

@@ -8,16 +8,23 @@ import base64
 import hashlib
 import io
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from itertools import count
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
+
+from moe_lib.routing import Routing
+from moe_lib.stats import mean_interval
+
+__all__ = ["dots", "expert_usage"]
 
 FIGURE_MIME = "application/vnd.moe.figure+json"
 
@@ -69,6 +76,59 @@ def style():
     """
     with plt.rc_context(_STYLE):
         yield
+
+
+def dots(ax: Axes, place: float, values: Sequence[float], colour: str, *, label: str | None = None) -> None:
+    """Seeds as dots, and beside them their mean with its 95 % interval.
+
+    Args:
+        ax: Drawn on inside :func:`style`.
+        place: Where, on the horizontal axis.
+        values: One per seed, at least three; ``(S,)``.
+        colour: A name from ``PALETTE``, or any colour.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
+    colour, interval = PALETTE.get(colour, colour), mean_interval(values)
+    ax.plot([place - 0.1] * len(values), values, ".", color=colour, alpha=0.6, ms=6)
+    ax.vlines(place + 0.12, interval["low"], interval["high"], color=colour, lw=3)
+    ax.plot(place + 0.12, interval["estimate"], "_", color=colour, ms=9, label=label)
+
+
+def expert_usage(records: Mapping[str, Sequence[Routing]], *, width: float = 5.6) -> Figure:
+    """How much each expert is used in each layer, from what :func:`moe_lib.watch_routing` recorded.
+
+    An expert's share is its part of all gates of the layer, so that a choice counts by its weight. Layers may
+    decide once per image or once per window: each row says how many decisions it rests on, for a layer with
+    nine windows says nine times as much about an image as one without.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
+    if not records:
+        raise ValueError("nothing was recorded: did the model run inside watch_routing?")
+    gates = {
+        name: np.concatenate([np.asarray(r.gates.detach().cpu()) for r in found])
+        for name, found in records.items()
+    }
+    experts = max(values.shape[1] for values in gates.values())
+    shares = np.full((len(gates), experts), np.nan)
+    for row, values in zip(shares, gates.values(), strict=True):
+        row[: values.shape[1]] = values.sum(0) / values.sum()
+    with style():
+        fig, ax = plt.subplots(figsize=(width, 0.9 + 0.34 * len(gates)))
+        ax.imshow(shares, aspect="auto", vmin=0, vmax=max(np.nanmax(shares), 2 / experts))
+        for (row, column), share in np.ndenumerate(shares):
+            if np.isfinite(share):
+                dark = share < 0.6 * max(np.nanmax(shares), 2 / experts)
+                ax.text(
+                    column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9,
+                    color="white" if dark else "black",
+                )  # fmt: skip
+        decisions = [f"{name}\n{len(gates[name]):,} {records[name][0].shape[0]}s" for name in gates]
+        ax.set(xlabel="expert", xticks=range(experts), yticks=range(len(gates)))
+        ax.set_yticklabels(decisions, fontsize=9)
+        ax.set_title(f"Share of the gates in %, {100 / experts:.0f} if all are used alike")
+    return fig
 
 
 def show(fig: Figure, *, name: str, alt: str, caption: str, tol: float = 1e-3) -> None:

@@ -13,13 +13,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = [
+    "Routed",
+    "Routing",
+    "cv_squared",
+    "dense",
+    "dispatch",
+    "entropy",
+    "importance_loss",
+    "load_loss",
+    "mutual_information",
+    "noisy_top_k",
+    "router_logits",
+    "switch",
+    "switch_loss",
+    "top_k",
+    "z_loss",
+]
+
 # Shapes: R rows (images, windows, tokens, ...), E experts, k of them chosen for a row.
 # Logits and the gates that a router returns are (*sizes, E); a record has them as (R, E), R = prod(sizes).
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Routing:
-    """One decision of a router."""
+    """One decision of a router.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
 
     logits: Tensor  # (R, E), without noise
     gates: Tensor  # (R, E), zero where an expert is not chosen
@@ -59,7 +80,10 @@ class Routing:
 
 
 class Routed(nn.Module):
-    """A module whose forward leaves a routing and perhaps a balance loss; copies of it start without them."""
+    """A module whose forward leaves a routing and perhaps a balance loss; copies of it start without them.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
 
     routing: Routing | None = None
     balance: Tensor | None = None
@@ -69,7 +93,10 @@ class Routed(nn.Module):
 
 
 def router_logits(router: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``router(x)`` in float32 even under autocast: bfloat16 rounds to 0.4 %, which makes ties."""
+    """``router(x)`` in float32 even under autocast: bfloat16 rounds to 0.4 %, which makes ties.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     with torch.autocast(x.device.type, enabled=False):
         return router(_full(x))
 
@@ -79,6 +106,8 @@ def dense(logits: Tensor, *, by: str = "softmax", routed: str = "image") -> tupl
 
     ``routed`` says what a row is. A logit of -∞ leaves an expert out, such as a missing sensor. Sigmoids
     divided by their sum are the softmax of ``logsigmoid(logits)``.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     _one_of("by", by, ("softmax", "sigmoid"))
     rows = _rows(logits)
@@ -91,13 +120,18 @@ def top_k(logits: Tensor, k: int, *, softmax: str, routed: str = "image") -> tup
 
     Taken "before" the choice, over all experts, the k gates sum to less than 1. Taken "after" it, over the
     chosen, they sum to 1; and if k is 1 the gate *is* 1, so that no gradient reaches the router.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     rows = _rows(logits)
     return _decided(logits, routed, rows, *_choose(rows, k, softmax))
 
 
 def switch(logits: Tensor, *, routed: str = "image") -> tuple[Tensor, Routing]:
-    """One expert, weighted by its probability among all: the task trains the router (Fedus et al., 2022)."""
+    """One expert, weighted by its probability among all: the task trains the router (Fedus et al., 2022).
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     return top_k(logits, 1, softmax="before", routed=routed)
 
 
@@ -110,6 +144,8 @@ def noisy_top_k(
     ``noise_scale`` is the noise's standard deviation, if it is a number; if it is a tensor like ``clean``,
     ``softplus(noise_scale) + floor`` is. ``noise`` gives standard normal numbers, such as recorded ones. If
     not ``training`` there is no noise; then, and if k = E, the load is counted.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     for given in (noise_scale, noise):
         if isinstance(given, Tensor) and given.shape != clean.shape:
@@ -166,7 +202,10 @@ def _decided(logits: Tensor, what: str, rows: Tensor, gates: Tensor, chosen: Ten
 
 
 def cv_squared(x: Tensor, *, unbiased: bool = True, eps: float = 1e-10) -> Tensor:
-    """Variance over squared mean of ``(E,)``: 0 if all are equal, E (biased: E - 1) if one has everything."""
+    """Variance over squared mean of ``(E,)``: 0 if all are equal, E (biased: E - 1) if one has everything.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     x = _full(x)
     # Never by a square root: at perfect balance its slope is infinite, and the gradient 0 · ∞ = NaN.
     variance = x.var(correction=int(unbiased and len(x) > 1))  # one expert alone is balanced, not 0 / 0
@@ -174,35 +213,53 @@ def cv_squared(x: Tensor, *, unbiased: bool = True, eps: float = 1e-10) -> Tenso
 
 
 def importance_loss(routing: Routing, *, unbiased: bool = True) -> Tensor:
-    """:func:`cv_squared` of the importance; without gradient where every gate is 1."""
+    """:func:`cv_squared` of the importance; without gradient where every gate is 1.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     return cv_squared(routing.importance, unbiased=unbiased)
 
 
 def load_loss(routing: Routing, *, unbiased: bool = True) -> Tensor:
-    """:func:`cv_squared` of the load; without gradient where it is counted."""
+    """:func:`cv_squared` of the load; without gradient where it is counted.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     return cv_squared(routing.load, unbiased=unbiased)
 
 
 def switch_loss(routing: Routing) -> Tensor:
-    """E · Σ f · P: f is an expert's share of all choices, P its mean probability, which has the gradient."""
+    """E · Σ f · P: f is an expert's share of all choices, P its mean probability, which has the gradient.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     share = F.one_hot(routing.chosen, routing.logits.shape[-1]).to(routing.gates).mean((0, 1))
     return len(share) * (share * routing.logits.softmax(-1).mean(0)).sum()
 
 
 def z_loss(routing: Routing, *, of: str = "logsumexp") -> Tensor:
-    """Mean square of the rows' "logsumexp", as in language models, or of all "logits", as in SERA."""
+    """Mean square of the rows' "logsumexp", as in language models, or of all "logits", as in SERA.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     _one_of("of", of, ("logsumexp", "logits"))
     return (routing.logits.logsumexp(-1) if of == "logsumexp" else routing.logits).square().mean()
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Entropy of weights ``(…, E)`` scaled to sum to 1, in bits, from 0 to log₂ E; ``(…,)``."""
+    """Entropy of weights ``(…, E)`` scaled to sum to 1, in bits, from 0 to log₂ E; ``(…,)``.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     p = F.normalize(_full(weights), p=1, dim=-1)
     return -(p * torch.where(p > 0, p, 1).log2()).sum(-1)  # 0 · log 0 is 0, and has no gradient of NaN
 
 
 def balance_loss(model: nn.Module) -> Tensor:
-    """Sum of the ``balance`` that each routing module left in its last forward; 0 if there is none."""
+    """Sum of the ``balance`` that each routing module left in its last forward; 0 if there is none.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
+    """
     total = torch.zeros((), device=next((t.device for t in (*model.parameters(), *model.buffers())), None))
     for module, name in _routing_modules(model).items():
         if (term := vars(module).get("balance")) is not None:
@@ -219,6 +276,8 @@ def watch_routing(model: nn.Module, *, cpu: bool = True) -> Iterator[dict[str, l
     Yields the name of each module that was called → its routings, one per call; all in the order of calls.
     A routing module has a class attribute ``routing = None``, and its forward sets ``self.routing``. A model
     that ``torch.compile`` ran before skips new hooks, which is an error: watch the model that was compiled.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     records: dict[str, list[Routing]] = {}
     names = _routing_modules(model)
@@ -254,6 +313,8 @@ def dispatch(x: Tensor, routing: Routing, experts: Sequence[Callable], *, how: s
     "loop" calls an expert for one row at a time; "gather" calls it once, with the rows that use it, and
     leaves one without rows without gradient; "dense" calls every expert with all rows. ``x`` is
     ``(*sizes, …)``, and an expert maps ``(n, …)`` row by row: no batch norm.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     _one_of("how", how, ("loop", "gather", "dense"))
     sizes, number = routing.shape[1], routing.logits.shape[-1]
@@ -283,6 +344,8 @@ def mutual_information(
 
     Chance alone tells more than 0: hence ``null``, the mean over shuffles, and ``p``, the share of them that
     tell as much. Rows must be exchangeable: of many windows with the label of their one image, give one.
+
+    Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     shapes = np.shape(chosen), np.shape(labels)
     if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not len(chosen) or permutations < 1:

@@ -45,6 +45,8 @@ def compare(method: Sequence[float], baseline: Sequence[float]) -> dict[str, flo
     Returns:
         ``{"estimate", "low", "high"}`` of the mean difference, by :func:`mean_interval`; ``"p"``, by
         :func:`sign_flip_p`; ``"improvement"``, the :func:`probability_of_improvement`.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     if len(method) != len(baseline):
         raise ValueError(f"pairs need as many seeds on both sides, got {len(method)} and {len(baseline)}")
@@ -61,6 +63,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
     Exact for up to 16 differences ``(S,)``. Of S differences it cannot be smaller than 2 / 2 ** S: five seeds
     cannot reach .05, however large the effect.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     differences = np.asarray(differences, dtype=float)
     if differences.ndim != 1 or len(differences) < 2 or not np.isfinite(differences).all():
@@ -74,9 +78,11 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 
 def probability_of_improvement(method: Sequence[float], baseline: Sequence[float]) -> float:
-    """How likely a run of the method beats a run of the baseline, with any seeds :cite:`agarwal2021rliable`.
+    """How likely a run of the method beats one of the baseline, with any seeds :cite:`agarwal2021precipice`.
 
     Of all pairs of their runs; a tie counts half.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     a, b = np.asarray(method, dtype=float)[:, None], np.asarray(baseline, dtype=float)
     if not a.size or not b.size or not (np.isfinite(a).all() and np.isfinite(b).all()):

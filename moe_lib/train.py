@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -50,10 +51,13 @@ class Recipe:
         batch: Scenes of a step, on all devices together.
         rate: The largest learning rate. It rises over ``warmup`` steps, or a tenth of all, and falls along a
             cosine to a hundredth.
+        parts: Largest rates of parts that have their own: ``{"mask_decoder": 3e-4}``.
         decay: Of weights; not of biases, norms and places.
         clip: The largest norm of a gradient.
         seed: Of the order of the scenes and everything random.
         every: Steps between two validations; 0 for a tenth of all.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     steps: int = 500
@@ -64,6 +68,7 @@ class Recipe:
     clip: float = 1.0
     seed: int = 0
     every: int = 0
+    parts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("steps", "batch"):
@@ -75,7 +80,10 @@ class Recipe:
 
 @dataclass
 class Fitted:
-    """How a run went: a line per validation, with means since the line before; the first is untrained."""
+    """How a run went: a line per validation, with means since the line before; the first is untrained.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
 
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -115,6 +123,8 @@ def fit(
         label: Of the progress bar.
 
     An interrupt by the keyboard ends the run and keeps the best so far.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     if (held_out is None) != (score is None):
         raise ValueError("validation takes both, held_out and score")
@@ -155,7 +165,8 @@ class _Run:
         self.held_out, self.score = held_out, score
         self.folder = None if folder is None else Path(folder).expanduser()
         objective = _Objective(model.to(fabric.device), loss)
-        optimiser = torch.optim.AdamW(groups(model, recipe.decay), fused=fabric.device.type == "cuda")
+        parts = groups(model, recipe.decay, {name: r / recipe.rate for name, r in recipe.parts.items()})
+        optimiser = torch.optim.AdamW(parts, fused=fabric.device.type == "cuda")
         self.module, self.optimiser = fabric.setup(objective, optimiser)
         self.step, self.fitted, self.best = 0, Fitted(), {}
         if self.folder and (self.folder / STATE).exists():
@@ -183,7 +194,7 @@ class _Run:
         recipe, fabric = self.recipe, self.fabric
         rate = recipe.rate * schedule(self.step, recipe)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         rows, _ = share_of(recipe, len(self.data), self.step, fabric.global_rank, fabric.world_size)
         torch.manual_seed((recipe.seed * 1_000_003 + self.step) * 64 + fabric.global_rank)
         self.module.train()
@@ -269,6 +280,8 @@ def evaluate(
 
     Args:
         score: ``score(model, batch)`` → values per scene, ``(B,)`` each.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     was, device = model.training, torch.device(device)
     model.eval()
@@ -325,11 +338,22 @@ def schedule(step: int, recipe: Any) -> float:
     return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warmup) / (recipe.steps - warmup))) / 2
 
 
-def groups(model: nn.Module, decay: float) -> list[dict]:
-    """Parameters that ask for a gradient: matrices decay; biases, norms and places do not."""
-    parts: dict[float, list[nn.Parameter]] = {decay: [], 0.0: []}
+def groups(model: nn.Module, decay: float, factors: Mapping[str, float] = MappingProxyType({})) -> list[dict]:
+    """Parameters that ask for a gradient: matrices decay; biases, norms and places do not.
+
+    ``factors`` gives parts of the model, by name, a factor of the learning rate: ``"factor"`` of a group.
+    """
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    used = set()
     for name, values in model.named_parameters():
         if values.requires_grad:
+            part = next((part for part in factors if f".{name}".startswith(f".{part}.")), None)
+            used.add(part)
             plain = values.ndim < 2 or any(word in name for word in UNDECAYED)
-            parts[0.0 if plain else decay].append(values)
-    return [{"params": params, "weight_decay": amount} for amount, params in parts.items()]
+            key = (0.0 if plain else decay, 1.0 if part is None else factors[part])
+            found.setdefault(key, []).append(values)
+    if unused := [part for part in factors if part not in used]:
+        raise ValueError(
+            f"a rate is given for {unused[0]!r}, and nothing that is trained begins with this name"
+        )
+    return [{"params": ps, "weight_decay": d, "factor": factor} for (d, factor), ps in found.items()]

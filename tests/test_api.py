@@ -30,7 +30,10 @@ def docstring_problem(thing: object, chapters: set[str]) -> str | None:
     return f"names a chapter that does not exist: {', '.join(unknown)}" if unknown else None
 
 
-PACKAGES = [moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.pictures, moe_lib.worlds]
+PACKAGES = [
+    moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.losses, moe_lib.metrics, moe_lib.pictures,
+    moe_lib.plots, moe_lib.routing, moe_lib.worlds,
+]  # fmt: skip
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
     for package in PACKAGES
@@ -103,7 +106,9 @@ def test_nothing_is_public_that_is_not_listed(package):
         for name, thing in vars(package).items()
         if not name.startswith("_") and not inspect.ismodule(thing)
     }
-    assert visible == {name for name in package.__all__ if not inspect.ismodule(getattr(package, name))}
+    listed = {name for name in package.__all__ if not inspect.ismodule(getattr(package, name))}
+    assert visible <= listed
+    assert all(hasattr(package, name) for name in listed)  # some are imported when they are asked for
     assert len(package.__all__) == len(set(package.__all__))
 
 

@@ -9,10 +9,12 @@ from xml.etree import ElementTree
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import moe_lib as moe
-from moe_lib.plots import FIGURE_MIME, INK, PALETTE, figure_data
+from moe_lib import routing
+from moe_lib.plots import FIGURE_MIME, INK, PALETTE, dots, expert_usage, figure_data
 
 WORDS = {
     "name": "steps",
@@ -317,3 +319,47 @@ def test_contrast_is_measured_as_wcag_does():
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
     assert contrast("#ffff00", "#ffffff") < 3
+
+
+def test_dots_show_every_seed_and_the_interval_of_the_mean():
+    values = [0.2, 0.5, 0.3, 0.4]
+    fig = draw(lambda ax: dots(ax, 2, values, "green", label="four"))
+    seeds, mean = (line.get_xydata() for line in fig.axes[0].lines)
+    assert seeds[:, 1].tolist() == values and (seeds[:, 0] < 2).all()
+    ((start, end),) = fig.axes[0].collections[0].get_segments()
+    interval = moe.mean_interval(values)
+    assert (start[1], end[1]) == (interval["low"], interval["high"]) and start[0] == end[0] > 2
+    assert mean[0, 1] == pytest.approx(0.35)
+    assert {line.get_color() for line in fig.axes[0].lines} == {PALETTE["green"]}
+    with pytest.raises(ValueError, match="at least three"):
+        draw(lambda ax: dots(ax, 0, [0.1, 0.2], "blue"))
+
+
+def recorded(rows: list[list[float]], what: str) -> routing.Routing:
+    return routing.top_k(torch.tensor(rows), 1, softmax="before", routed=what)[1]
+
+
+def test_expert_usage_weighs_a_choice_by_its_gate_and_counts_decisions():
+    sure, torn = recorded([[9.0, -9.0]], "image"), recorded([[0.0, 0.1]] * 4, "window")
+    fig = expert_usage({"a": [sure, recorded([[-9.0, 9.0]], "image")], "b": [torn], "c": [sure, sure]})
+    (ax,) = fig.axes
+    np.testing.assert_allclose(ax.images[0].get_array(), [[0.5, 0.5], [0, 1], [1, 0]], atol=1e-4)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "a\n2 images",
+        "b\n4 windows",
+        "c\n2 images",
+    ]
+    assert [text.get_text() for text in ax.texts] == ["50", "50", "0", "100", "100", "0"]
+    mixed = routing.Routing(
+        *[torch.tensor([[0.9, 0.0], [0.0, 0.3]])] * 2, torch.tensor([[0], [1]]), ("image", (2,))
+    )
+    shares = expert_usage({"": [mixed]}).axes[0].images[0].get_array()
+    np.testing.assert_allclose(shares, [[0.75, 0.25]], atol=1e-6)
+
+
+def test_expert_usage_of_layers_with_fewer_experts_leaves_the_rest_empty():
+    fig = expert_usage({"a": [recorded([[1.0, 0.0, 0.0]], "image")], "b": [recorded([[1.0, 0.0]], "image")]})
+    assert np.isnan(np.ma.filled(fig.axes[0].images[0].get_array(), np.nan)[1, 2])
+    assert len(fig.axes[0].texts) == 5
+    with pytest.raises(ValueError, match="inside watch_routing"):
+        expert_usage({})

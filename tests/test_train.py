@@ -213,9 +213,30 @@ def test_biases_norms_and_places_do_not_decay():
     model = nn.ModuleDict({"a": nn.Linear(3, 4), "norm": nn.LayerNorm(4)})
     model.register_parameter("pos_embed", nn.Parameter(torch.zeros(2, 4)))
     model.register_parameter("frozen", nn.Parameter(torch.zeros(2, 4), requires_grad=False))
-    decayed, plain = groups(model, 0.1)
+    decayed, plain = sorted(groups(model, 0.1), key=lambda group: -group["weight_decay"])
     assert decayed["weight_decay"] == 0.1 and plain["weight_decay"] == 0
     assert [p.shape for p in decayed["params"]] == [(4, 3)] and len(plain["params"]) == 4
+
+
+def test_a_part_can_have_a_rate_of_its_own():
+    model, before = net(), net()
+    fit(model, Lines(), loss, replace(RECIPE, parts={"4": 1e-12}), device="cpu")
+    assert (model[4].weight - before[4].weight).abs().max() < 1e-9
+    assert (model[0].weight - before[0].weight).abs().max() > 1e-3
+    again = net()
+    fit(
+        again,
+        Lines(),
+        loss,
+        replace(RECIPE, rate=1e-12, parts={"0": 1e-2, "1": 1e-2, "4": 1e-2}),
+        device="cpu",
+    )
+    whole = net()
+    fit(whole, Lines(), loss, RECIPE, device="cpu")
+    for a, b in zip(again.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match="a rate is given for '44', and nothing that is trained begins with"):
+        fit(net(), Lines(), loss, replace(RECIPE, parts={"44": 1.0}), device="cpu")
 
 
 def test_a_gradient_is_clipped():

@@ -50,6 +50,8 @@ class Method:
     Args:
         targets: Modules to adapt: endings of their names, or a regular expression for whole names.
         also: Parts of the model that are trained as they are, such as ``"mask_decoder"``, named alike.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     targets: Names = ()
@@ -68,6 +70,8 @@ class Adapted(nn.Module):
     """A frozen module, ``base``, and what is added to it.
 
     A subclass says in :meth:`adapted` what comes out. While ``enabled`` is False, ``base`` answers alone.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     def __init__(self, base: nn.Module):

@@ -25,6 +25,8 @@ class LoRA(Method):
         dropout: Of the branch's input, while training.
         slices: Which of query, key and value to adapt in a fused layer, such as ``"qv"``, each with a pair of
             matrices of its own. Left out, one pair serves the whole layer. It concerns targets named "…qkv".
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     rank: int = 4

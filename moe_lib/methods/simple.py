@@ -24,6 +24,8 @@ class Adapter(Method):
     Args:
         width: Of the bottleneck.
         scale: Of what it adds.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     width: int = 16
@@ -71,6 +73,8 @@ class VPT(Method):
 
     Args:
         prompts: Tokens per block.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     prompts: int = 8
@@ -115,6 +119,8 @@ class BitFit(Method):
 
     Args:
         norms: Train the scales of the norms, too.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     norms: bool = False
@@ -130,7 +136,10 @@ class BitFit(Method):
 
 @dataclass(frozen=True)
 class Full(Method):
-    """All of the model."""
+    """All of the model.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
 
     def opened(self, model: nn.Module) -> list[str]:
         return [name for name, _ in model.named_parameters()]
@@ -142,6 +151,8 @@ class Open(Method):
 
     Args:
         parts: Named like targets.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     parts: Names = ()

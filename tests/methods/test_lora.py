@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from moe_lib.backbones import sam
-from moe_lib.inject import inject, trainable_parameters
+from moe_lib.injection import inject, trainable_parameters
 from moe_lib.methods import LoRA
 from moe_lib.methods.lora import LoRALinear
 

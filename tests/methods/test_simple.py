@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from moe_lib.backbones import encoder
-from moe_lib.inject import inject, trainable_parameters
+from moe_lib.injection import inject, trainable_parameters
 from moe_lib.methods import VPT, Adapter, BitFit, Full, Open
 
 

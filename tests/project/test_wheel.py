@@ -29,25 +29,55 @@ HOST_BRINGS = ("numpy", "torch")  # Colab and its like: their versions are their
 # A small use of every public name, by expressions: where one of them needs a package that the library does
 # not ask for, it fails in an environment that holds nothing else.
 USES = {
+    "Adapted": "isinstance(LORA, moe.Method) and isinstance(MODEL[0], moe.Adapted)",
+    "Adapter": "moe.Adapter(4).width == 4",
+    "BitFit": "moe.BitFit().opened(MODEL) == ['0.base.bias']",
+    "Counts": "isinstance(moe.trainable_parameters(MODEL), moe.Counts)",
+    "Fitted": "moe.Fitted().history == []",
+    "Full": "len(moe.Full().opened(MODEL)) == 4",
+    "LoRA": "LORA.rank == 1",
+    "Method": "issubclass(moe.VPT, moe.Method)",
+    "Open": "moe.Open('0').opened(MODEL)[0] == '0.A'",
+    "Recipe": "moe.Recipe(steps=3).steps == 3",
     "Unexpected": "issubclass(moe.Unexpected, AssertionError)",
     "at_scale": "moe.at_scale('gpu', smoke=1, pocket=2) == 2",
     "backbones": "moe.backbones.sam().sizes.width == 128",
+    "VPT": "moe.VPT(2).prompts == 2",
+    "balance_loss": "moe.balance_loss(MODEL) == 0",
     "centre_share": "moe.centre_share(torch.eye(3)) < 1",
+    "compare": "moe.compare([2.0, 3.0, 5.0], [1.0, 1.0, 1.0])['p'] == 0.25",
     "datasets": "issubclass(moe.datasets.DataError, ValueError)",
+    "disable": "hasattr(moe.disable(MODEL), '__enter__')",
     "effective_kernel": "moe.effective_kernel(lambda x: 2 * x, radius=1)[1, 1] == 2",
     "environment": "moe.environment()['moe_lib'] == moe.__version__",
+    "evaluate": "moe.evaluate(MODEL, DATA, lambda m, b: {'a': m(b['x'])[:, 0]})['a'] != 0",
     "expect": "moe.expect('a half', 0.5, near=0.5, tol=0) is None",
+    "fit": "moe.fit(MODEL, DATA, lambda m, b: m(b['x']).square().mean(), moe.Recipe(steps=1), device='cpu')",
+    "inject": "moe.inject(torch.nn.Sequential(torch.nn.Linear(2, 2)), moe.Full())",
+    "load_adapter": "moe.load_adapter(MODEL, moe.save_adapter(MODEL, 'kept')) is MODEL",
     "load_results": "moe.load_results('nowhere', chapter='00', scale='smoke') is None",
+    "losses": "moe.losses.bce(torch.zeros(1, 2, 2), torch.ones(1, 2, 2)) > 0",
     "mean_interval": "moe.mean_interval([1.0, 2.0, 4.0], resamples=99)['low'] < 2.4",
+    "merge": "moe.merge(MODEL) is MODEL",
+    "methods": "'LoRA' in moe.methods.__all__",
+    "metrics": "moe.metrics.iou(torch.ones(1, 2, 2), torch.ones(1, 2, 2)) == 1",
     "pick_device": "moe.pick_device('cpu').type == 'cpu'",
     "pictures": "moe.pictures.coloured(torch.zeros(1, 2, 2, dtype=int)).shape == (1, 3, 2, 2)",
+    "probability_of_improvement": "moe.probability_of_improvement([1], [0]) == 1",
+    "remove": "moe.remove(moe.inject(torch.nn.Sequential(torch.nn.Linear(2, 2)), LORA))",
     "rms_radius": "moe.rms_radius(torch.ones(3, 3)) > 1",
+    "routing": "moe.routing.switch(torch.zeros(1, 2))[0].shape == (1, 2)",
+    "save_adapter": "moe.save_adapter(MODEL, 'kept').exists()",
     "save_results": "moe.save_results('results', chapter='00', scale='smoke', seeds=3,"
     " quantities={'q': {'estimate': 1, 'low': 0, 'high': 2}}).exists()",
     "show": "moe.show(plt.figure(), name='white', alt='A figure with nothing on it, all white.',"
     " caption='A figure with nothing on it.') is None",
+    "sign_flip_p": "moe.sign_flip_p([1, 2]) == 0.5",
     "style": "hasattr(moe.style(), '__enter__')",
+    "trainable_parameters": "moe.trainable_parameters(MODEL).all == 10",
+    "unmerge": "moe.unmerge(MODEL) is MODEL",
     "verdict": "moe.verdict(2, 3, supported={'above': 1}, contradicted={'below': 0}) == 'supported'",
+    "watch_routing": "hasattr(moe.watch_routing(MODEL), '__enter__')",
     "worlds": "all(moe.worlds.task(name).batch([0])['image'].shape[1] == 3 for name in moe.worlds.TASKS)",
 }
 USE_EVERYTHING = f"""
@@ -56,6 +86,15 @@ import matplotlib.pyplot as plt
 import torch
 import moe_lib as moe
 
+class DATA:
+    def __len__(self):
+        return 4
+
+    def batch(self, indices, device):
+        return {{"x": torch.ones(len(indices), 2)}}
+
+DATA, LORA = DATA(), moe.LoRA(1, targets="0")
+MODEL = moe.inject(torch.nn.Sequential(torch.nn.Linear(2, 2)), LORA)
 for module in pkgutil.walk_packages(moe.__path__, "moe_lib."):
     importlib.import_module(module.name)
 for name, use in {USES!r}.items():

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from moe_lib.backbones import Sam
-from moe_lib.inject import (
+from moe_lib.injection import (
     CONFIG,
     WEIGHTS,
     Counts,
@@ -331,7 +331,7 @@ def test_nothing_is_left_of_a_save_that_fails(kept, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("moe_lib.inject.save_file", full)
+    monkeypatch.setattr("moe_lib.injection.save_file", full)
     with pytest.raises(OSError, match="no space left"):
         save_adapter(model, kept)
     assert {path.name for path in kept.iterdir()} == {WEIGHTS, CONFIG}

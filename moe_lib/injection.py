@@ -41,6 +41,8 @@ def inject(model: nn.Module, method: Method) -> nn.Module:
     Args:
         model: Or a part of one, such as ``sam.image_encoder``; what lies outside of it stays as it is.
         method: What to put in, and where: ``LoRA(rank=4, targets=("qkv", "proj"))``.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     if not isinstance(method, Method):
         raise TypeError(f"a method is something like moe.LoRA(rank=4), got {method!r}")
@@ -73,7 +75,10 @@ def inject(model: nn.Module, method: Method) -> nn.Module:
 
 
 def remove(model: nn.Module) -> nn.Module:
-    """Take the method out: the model is what it was before, frozen."""
+    """Take the method out: the model is what it was before, frozen.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     unmerge(model)
     part = _place(model)
     injection = _injection(part)
@@ -89,7 +94,10 @@ def remove(model: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many parameters are trained, and how many there are; prints as peft does."""
+    """How many parameters are trained, and how many there are; prints as peft does.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
 
     trainable: int
     all: int
@@ -106,14 +114,20 @@ class Counts:
 
 
 def trainable_parameters(model: nn.Module) -> Counts:
-    """Count a model's parameters; ``print`` it for the sentence that users of peft know."""
+    """Count a model's parameters; ``print`` it for the sentence that users of peft know.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     sizes = [(values.numel(), values.requires_grad) for values in model.parameters()]
     return Counts(sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes))
 
 
 @contextmanager
 def disable(model: nn.Module) -> Iterator[nn.Module]:
-    """The frozen model as it was, during a ``with`` block: for a look, not for training."""
+    """The frozen model as it was, during a ``with`` block: for a look, not for training.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     part = _place(model)
     wrappers, merged = _wrappers(part), [m for m in _wrappers(part) if getattr(m, "merged", False)]
     enabled = [m.enabled for m in wrappers]
@@ -136,6 +150,8 @@ def merge(model: nn.Module) -> nn.Module:
     """Add what was learnt to the model's weights, so that it costs nothing more; only LoRA can do that.
 
     Nothing is changed if any of the new weights would not be finite. Merging again changes nothing.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     part = _place(model)
     wrappers = _wrappers(part)
@@ -154,7 +170,10 @@ def merge(model: nn.Module) -> nn.Module:
 
 
 def unmerge(model: nn.Module) -> nn.Module:
-    """Take what was merged out of the weights again, to the last bit."""
+    """Take what was merged out of the weights again, to the last bit.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
     for module in _wrappers(_place(model)):
         if getattr(module, "merged", False):
             module.unmerge()
@@ -165,6 +184,8 @@ def save_adapter(model: nn.Module, folder: str | Path) -> Path:
     """Write what was trained, and nothing of the frozen model, to a folder; returns it.
 
     ``adapter_model.safetensors`` has the tensors, ``adapter_config.json`` the method and its settings.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     folder, part = Path(folder).expanduser(), _place(model)
     if folder.exists() and not folder.is_dir():
@@ -186,6 +207,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     Args:
         model: Like the one that was given to :func:`save_adapter`.
         folder: Where that wrote to.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
     """
     folder = Path(folder).expanduser()
     config, state = _read(folder)
