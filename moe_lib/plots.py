@@ -90,9 +90,9 @@ def dots(ax: Axes, place: float, values: Sequence[float], colour: str, *, label:
     Introduced in :doc:`/chapters/02_small_changes`.
     """
     colour, interval = PALETTE.get(colour, colour), mean_interval(values)
-    ax.plot([place - 0.1] * len(values), values, ".", color=colour, alpha=0.6, ms=6)
+    ax.plot([place - 0.1] * len(values), values, ".", color=colour, alpha=0.6, ms=6, label=label)
     ax.vlines(place + 0.12, interval["low"], interval["high"], color=colour, lw=3)
-    ax.plot(place + 0.12, interval["estimate"], "_", color=colour, ms=9, label=label)
+    ax.plot(place + 0.12, interval["estimate"], "_", color=colour, ms=9)
 
 
 def expert_usage(records: Mapping[str, Sequence[Routing]], *, width: float = 5.6) -> Figure:
