@@ -6,7 +6,14 @@ from moe_lib import datasets, pictures, worlds
 from moe_lib.expect import Unexpected, expect
 from moe_lib.kernels import centre_share, effective_kernel, rms_radius
 from moe_lib.plots import show, style
-from moe_lib.results import environment, load_results, save_results
+from moe_lib.results import (
+    environment,
+    kept_results,
+    load_results,
+    quantity,
+    save_results,
+    seed_values,
+)
 from moe_lib.scale import at_scale, pick_device
 from moe_lib.stats import compare, mean_interval, probability_of_improvement, sign_flip_p, verdict
 
@@ -51,6 +58,7 @@ __all__ = [
     "expect",
     "fit",
     "inject",
+    "kept_results",
     "load_adapter",
     "load_results",
     "losses",
@@ -61,11 +69,13 @@ __all__ = [
     "pick_device",
     "pictures",
     "probability_of_improvement",
+    "quantity",
     "remove",
     "rms_radius",
     "routing",
     "save_adapter",
     "save_results",
+    "seed_values",
     "show",
     "sign_flip_p",
     "style",

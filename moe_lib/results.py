@@ -7,12 +7,14 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import torch
+
+from moe_lib.stats import mean_interval
 
 _STARTED = time.perf_counter()  # a chapter imports the library in its first cells
 
@@ -102,6 +104,30 @@ def load_results(out: str | Path, *, chapter: str, scale: str) -> dict | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def kept_results(chapter: str, scale: str = "gpu") -> dict | None:
+    """The numbers that the book keeps of a larger run, or ``None``: of such a run, or of the book itself.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
+    return load_results(Path(__file__).parents[1] / "book" / "results", chapter=chapter, scale=scale)
+
+
+def quantity(values: Sequence[float]) -> dict[str, float]:
+    """Runs with several seeds as :func:`save_results` takes them: mean, interval, and each value.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
+    return mean_interval(values) | {f"seed {i}": float(value) for i, value in enumerate(values)}
+
+
+def seed_values(quantity: Mapping[str, float]) -> list[float]:
+    """The values of the seeds, out of what :func:`quantity` made.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
+    return [value for key, value in quantity.items() if key.startswith("seed ")]
 
 
 def _commit() -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import moe_lib
 from moe_lib import environment, load_results, results, save_results
 
 QUANTITIES = {
@@ -209,3 +210,24 @@ def test_a_checkout_knows_its_commit_better_than_what_is_stated(checkout, monkey
     (checkout / "requirements.lock").touch()
     monkeypatch.setenv("MOE_COMMIT", "0123456789ab")
     assert environment()["commit"] == git(checkout, "rev-parse", "HEAD")[:12] + "-dirty"
+
+
+def test_seeds_go_into_a_quantity_and_come_out(tmp_path):
+    values = [0.25, 0.5, 0.125]
+    quantities = {"gain": moe_lib.quantity(values)}
+    save_results(tmp_path, chapter="04_conv_lora", scale="gpu", seeds=3, quantities=quantities)
+    found = load_results(tmp_path, chapter="04_conv_lora", scale="gpu")["quantities"]["gain"]
+    assert moe_lib.seed_values(found) == values
+    assert found["estimate"] == pytest.approx(sum(values) / 3, rel=1e-5)
+    assert found["low"] < found["estimate"] < found["high"]
+
+
+def test_kept_results_are_those_of_the_book_around_the_library(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "moe_lib" / "results.py"))
+    assert moe_lib.kept_results("04_conv_lora") is None
+    folder = tmp_path / "book" / "results"
+    save_results(
+        folder, chapter="04_conv_lora", scale="gpu", seeds=3, quantities={"q": moe_lib.quantity([1, 2, 3])}
+    )
+    assert moe_lib.kept_results("04_conv_lora")["quantities"]["q"]["estimate"] == 2
+    assert moe_lib.kept_results("04_conv_lora", "paper") is None

@@ -103,8 +103,8 @@ def test_an_expert_of_a_kind_can_be_perfect():
 
 
 def test_the_toy_learns_and_a_random_router_stays():
-    trained = CHAPTER.train_toy("switch", 0, seed=0, steps=150)
-    untrained = CHAPTER.train_toy("random", 0, seed=0, steps=150)
+    trained = CHAPTER.train_toy("switch", 0, seed=0, steps=300)
+    untrained = CHAPTER.train_toy("random", 0, seed=0, steps=300)
     assert trained["error"] < 0.9 * untrained["error"] < 1
     assert trained["bits"] > untrained["bits"]
     before = CHAPTER.train_toy("random", 0, seed=0, steps=1)
