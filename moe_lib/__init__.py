@@ -1,6 +1,7 @@
 """The library of *Segmenting with Experts*: mixture-of-experts adapters for vision segmentation."""
 
 import importlib
+import warnings
 
 from moe_lib import datasets, pictures, worlds
 from moe_lib.expect import Unexpected, expect
@@ -88,9 +89,13 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in _MODULES:
-        return importlib.import_module(f"moe_lib.{name}")
-    for module, names in _LATER.items():
-        if name in names:
-            return getattr(importlib.import_module(module), name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "IProgress"
+        )  # what they import would rather have a nicer progress bar
+        if name in _MODULES:
+            return importlib.import_module(f"moe_lib.{name}")
+        for module, names in _LATER.items():
+            if name in names:
+                return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
