@@ -54,6 +54,7 @@ USES = {
     "expect": "moe.expect('a half', 0.5, near=0.5, tol=0) is None",
     "fit": "moe.fit(MODEL, DATA, lambda m, b: m(b['x']).square().mean(), moe.Recipe(steps=1), device='cpu')",
     "inject": "moe.inject(torch.nn.Sequential(torch.nn.Linear(2, 2)), moe.Full())",
+    "kept_results": "moe.kept_results('00_larger_scale') is None",
     "load_adapter": "moe.load_adapter(MODEL, moe.save_adapter(MODEL, 'kept')) is MODEL",
     "load_results": "moe.load_results('nowhere', chapter='00', scale='smoke') is None",
     "losses": "moe.losses.bce(torch.zeros(1, 2, 2), torch.ones(1, 2, 2)) > 0",
@@ -64,12 +65,14 @@ USES = {
     "pick_device": "moe.pick_device('cpu').type == 'cpu'",
     "pictures": "moe.pictures.coloured(torch.zeros(1, 2, 2, dtype=int)).shape == (1, 3, 2, 2)",
     "probability_of_improvement": "moe.probability_of_improvement([1], [0]) == 1",
+    "quantity": "moe.quantity([1.0, 2.0, 4.0])['seed 2'] == 4",
     "remove": "moe.remove(moe.inject(torch.nn.Sequential(torch.nn.Linear(2, 2)), LORA))",
     "rms_radius": "moe.rms_radius(torch.ones(3, 3)) > 1",
     "routing": "moe.routing.switch(torch.zeros(1, 2))[0].shape == (1, 2)",
     "save_adapter": "moe.save_adapter(MODEL, 'kept').exists()",
     "save_results": "moe.save_results('results', chapter='00', scale='smoke', seeds=3,"
     " quantities={'q': {'estimate': 1, 'low': 0, 'high': 2}}).exists()",
+    "seed_values": "moe.seed_values(moe.quantity([1.0, 2.0, 4.0])) == [1, 2, 4]",
     "show": "moe.show(plt.figure(), name='white', alt='A figure with nothing on it, all white.',"
     " caption='A figure with nothing on it.') is None",
     "sign_flip_p": "moe.sign_flip_p([1, 2]) == 0.5",
