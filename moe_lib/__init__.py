@@ -90,9 +90,8 @@ __all__ = [
 
 def __getattr__(name: str):
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "IProgress"
-        )  # what they import would rather have a nicer progress bar
+        # What they import would rather have a nicer progress bar, and says so in every notebook.
+        warnings.filterwarnings("ignore", "IProgress")
         if name in _MODULES:
             return importlib.import_module(f"moe_lib.{name}")
         for module, names in _LATER.items():

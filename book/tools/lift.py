@@ -11,7 +11,7 @@ only: the imports, the definitions asked for, and the definitions and constants 
 import ast
 import linecache
 import symtable
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,12 +26,13 @@ def python_source(source: str) -> str:
     return TransformerManager().transform_cell(source)
 
 
-def lift(path: Path | str, *names: str, **given: object) -> ModuleType:
+def lift(path: Path | str, *names: str, compute: Collection[str] = (), **given: object) -> ModuleType:
     """Compile only some functions, classes or constants of a notebook.
 
     Args:
         path: The notebook.
         names: What to lift. A name that is defined twice means the last definition, as in the notebook.
+        compute: Variables that may be lifted although their assignment calls something; it is executed.
         given: Values for variables of the notebook, in the place of those that it has or computes.
 
     Returns:
@@ -45,7 +46,7 @@ def lift(path: Path | str, *names: str, **given: object) -> ModuleType:
     path = Path(path)
     if not names:
         raise ValueError(f"lift({path.name!r}): name what to lift")
-    imports, defined, computed = _survey(path)
+    imports, defined, computed = _survey(path, compute)
     missing = [name for name in names if name not in defined]
     if missing:
         there = ", ".join(defined) or "nothing"
@@ -70,7 +71,9 @@ def lift(path: Path | str, *names: str, **given: object) -> ModuleType:
     return _execute(path, wanted, given)
 
 
-def _survey(path: Path) -> tuple[list[ast.stmt], dict[str, ast.stmt], dict[str, str]]:
+def _survey(
+    path: Path, compute: Collection[str]
+) -> tuple[list[ast.stmt], dict[str, ast.stmt], dict[str, str]]:
     """Imports, what can be lifted (name → statement), and what cannot (name → cell that computes it)."""
     imports, defined, computed = [], {}, {}
     for filename, tree in _cells(path):
@@ -82,7 +85,7 @@ def _survey(path: Path) -> tuple[list[ast.stmt], dict[str, ast.stmt], dict[str, 
                 # The last binding decides, as it does in the notebook.
                 defined.pop(name, None)
                 computed.pop(name, None)
-                if isinstance(statement, Definition) or _is_constant(statement):
+                if isinstance(statement, Definition) or name in compute or _is_constant(statement):
                     defined[name] = statement
                 else:
                     computed[name] = filename.rsplit(":", 1)[1]

@@ -88,6 +88,13 @@ def test_given_values_take_the_place_of_computed_and_constant_ones(notebook: Pat
     assert lift(notebook, "norm", EPSILON=1.0).norm([0]) == 1
 
 
+def test_what_may_be_computed_is_computed(notebook: Path) -> None:
+    chapter = lift(notebook, "norm_of_three", compute=["norm_of_three"])
+    assert chapter.norm_of_three == pytest.approx(3)
+    with pytest.raises(LookupError, match="does not define norm_of_three"):
+        lift(notebook, "norm_of_three")
+
+
 def test_nothing_asked_for_is_an_error(notebook: Path) -> None:
     with pytest.raises(ValueError, match="name what to lift"):
         lift(notebook)
