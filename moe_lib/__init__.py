@@ -14,6 +14,7 @@ from moe_lib.results import (
     quantity,
     save_results,
     seed_values,
+    tried,
 )
 from moe_lib.scale import at_scale, pick_device
 from moe_lib.stats import compare, mean_interval, probability_of_improvement, sign_flip_p, verdict
@@ -81,6 +82,7 @@ __all__ = [
     "sign_flip_p",
     "style",
     "trainable_parameters",
+    "tried",
     "unmerge",
     "verdict",
     "watch_routing",

@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -128,6 +128,17 @@ def seed_values(quantity: Mapping[str, float]) -> list[float]:
     Introduced in :doc:`/chapters/02_small_changes`.
     """
     return [value for key, value in quantity.items() if key.startswith("seed ")]
+
+
+def tried(results: Mapping, name: str, rates: Sequence[float], best: Callable = max) -> tuple[float, str]:
+    """The best of the learning rates that ``book/tools/rates.py`` scored for a method, and a line about all.
+
+    Introduced in :doc:`/chapters/02_small_changes`.
+    """
+    scores = {rate: results["quantities"][f"{name} {rate:g}"]["estimate"] for rate in rates}
+    won = best(scores, key=scores.get)
+    words = (f"{rate:g}: {score:.3f}" for rate, score in scores.items())
+    return won, " · ".join(f"**{w}**" if rate == won else w for rate, w in zip(scores, words, strict=True))
 
 
 def _commit() -> str | None:

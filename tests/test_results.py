@@ -222,6 +222,16 @@ def test_seeds_go_into_a_quantity_and_come_out(tmp_path):
     assert found["low"] < found["estimate"] < found["high"]
 
 
+def test_the_best_rate_that_was_tried_stands_out():
+    scores = {"LoRA 0.003": 0.25, "LoRA 0.01": 0.5, "LoRA 0.03": 0.125, "full 0.01": 0.75}
+    found = {"quantities": {name: {"estimate": score} for name, score in scores.items()}}
+    best, line = moe_lib.tried(found, "LoRA", [3e-3, 1e-2, 3e-2])
+    assert best == 1e-2 and line == "0.003: 0.250 · **0.01: 0.500** · 0.03: 0.125"
+    assert moe_lib.tried(found, "LoRA", [3e-3, 1e-2, 3e-2], min)[0] == 3e-2
+    with pytest.raises(KeyError, match=r"LoRA 0\.1"):
+        moe_lib.tried(found, "LoRA", [3e-3, 0.1])
+
+
 def test_kept_results_are_those_of_the_book_around_the_library(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "__file__", str(tmp_path / "moe_lib" / "results.py"))
     assert moe_lib.kept_results("04_conv_lora") is None

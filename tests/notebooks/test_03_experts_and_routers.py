@@ -103,11 +103,11 @@ def test_an_expert_of_a_kind_can_be_perfect():
 
 
 def test_the_toy_learns_and_a_random_router_stays():
-    trained = CHAPTER.train_toy("switch", 0, seed=0, steps=300)
-    untrained = CHAPTER.train_toy("random", 0, seed=0, steps=300)
+    trained = CHAPTER.train_toy("switch", 0, seed=0, rate=1e-2, steps=300)
+    untrained = CHAPTER.train_toy("random", 0, seed=0, rate=1e-2, steps=300)
     assert trained["error"] < 0.9 * untrained["error"] < 1
     assert trained["bits"] > untrained["bits"]
-    before = CHAPTER.train_toy("random", 0, seed=0, steps=1)
+    before = CHAPTER.train_toy("random", 0, seed=0, rate=1e-2, steps=1)
     assert untrained["used"] == pytest.approx(before["used"], abs=1.0)  # other inputs, the same router
 
 

@@ -78,6 +78,7 @@ USES = {
     "sign_flip_p": "moe.sign_flip_p([1, 2]) == 0.5",
     "style": "hasattr(moe.style(), '__enter__')",
     "trainable_parameters": "moe.trainable_parameters(MODEL).all == 10",
+    "tried": "moe.tried({'quantities': {'LoRA 0.1': {'estimate': 1}}}, 'LoRA', [0.1])[0] == 0.1",
     "unmerge": "moe.unmerge(MODEL) is MODEL",
     "verdict": "moe.verdict(2, 3, supported={'above': 1}, contradicted={'below': 0}) == 'supported'",
     "watch_routing": "hasattr(moe.watch_routing(MODEL), '__enter__')",
