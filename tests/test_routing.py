@@ -362,6 +362,11 @@ def test_what_a_router_refuses(call, said):
         call(logits(3, 4))
 
 
+def test_experts_that_hardly_get_anything_are_never_better_than_balanced():
+    assert routing.cv_squared(torch.zeros(4)) == 0
+    assert routing.cv_squared(torch.tensor([1e-6, 0, 0, 0])) > 0
+
+
 # Records.
 
 
@@ -386,6 +391,8 @@ def test_a_detached_record_is_the_same_without_gradient():
             assert torch.equal(getattr(kept, name), getattr(record, name))
             assert not getattr(kept, name).requires_grad
     assert routing.switch(logits(2, 3))[1].detach().noisy is None
+    elsewhere = routing.switch(torch.zeros(2, 3, device="meta"))[1]
+    assert elsewhere.detach().gates.is_meta, "it stays where it is, unless asked"
 
 
 class Layer(Routed):
@@ -579,6 +586,7 @@ def test_information_of_what_is_no_pair_of_lists():
         routing.mutual_information(np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match="and 0"):
         routing.mutual_information(np.zeros(3), np.zeros(3), permutations=0)
+    assert routing.mutual_information(np.arange(3), np.arange(3), permutations=1)["p"] == 1
 
 
 def test_a_record_is_not_compared_by_its_tensors():
