@@ -224,6 +224,7 @@ def test_the_sentence_that_users_of_peft_know():
     assert counts == Counts(trainable=32_000, all=6_036_000)
     assert str(counts) == "trainable params: 32,000 || all params: 6,036,000 || trainable%: 0.5302"
     assert trainable_parameters(nn.Identity()).percent == 0
+    assert Counts(trainable=1, all=1).percent == 100
 
 
 def test_a_layer_that_stands_in_two_places_has_one_wrapper():
@@ -265,6 +266,13 @@ def test_buffers_of_opened_parts_are_saved(tmp_path):
     fresh = load_adapter(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), tmp_path)
     assert torch.equal(fresh[1].running_mean, model[1].running_mean) and fresh[1].running_mean.abs().max() > 0
     assert fresh[1].num_batches_tracked == 1
+
+
+def test_buffers_of_parts_that_are_not_opened_are_left_out(tmp_path):
+    model = nn.Sequential(nn.BatchNorm2d(4))
+    model.scale = nn.Parameter(torch.ones(()))
+    save_adapter(inject(model, tiny_methods.Scale()), tmp_path)
+    assert set(load_file(tmp_path / WEIGHTS)) == {"scale"}
 
 
 # What a wrong file says.

@@ -42,3 +42,11 @@ class Gain(Adapted):
     def adapted(self, x: Tensor) -> Tensor:
         out = self.base(x)
         return out + self.gain * out
+
+
+@dataclass(frozen=True)
+class Scale(Method):
+    """One parameter of the outermost module's own, named ``scale``."""
+
+    def opened(self, model: nn.Module) -> list[str]:
+        return ["scale"]
