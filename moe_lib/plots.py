@@ -139,7 +139,7 @@ def show(fig: Figure, *, name: str, alt: str, caption: str, tol: float = 1e-3) -
         name: Unique within the chapter.
         alt: What the picture shows, for a reader who cannot see it (30 characters or more).
         caption: What to look at, and what produced it.
-        tol: How far a re-run may move the data, as a share of each series' range.
+        tol: How far a re-run may move the data, as a share of the range that its axes show.
 
     Introduced in :doc:`/chapters/00_larger_scale`.
     """

@@ -137,7 +137,7 @@ def tried(results: Mapping, name: str, rates: Sequence[float], best: Callable = 
     """
     scores = {rate: results["quantities"][f"{name} {rate:g}"]["estimate"] for rate in rates}
     won = best(scores, key=scores.get)
-    words = (f"{rate:g}: {score:.3f}" for rate, score in scores.items())
+    words = (f"{rate:g}:\N{NO-BREAK SPACE}{score:.3f}" for rate, score in scores.items())
     return won, " · ".join(f"**{w}**" if rate == won else w for rate, w in zip(scores, words, strict=True))
 
 

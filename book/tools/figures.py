@@ -4,6 +4,7 @@
 every font; the data do not, so they are what a re-run is compared by.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -22,9 +23,10 @@ def figures(outputs: Iterable[dict]) -> list[dict]:
 def differences(committed: list[dict], fresh: list[dict]) -> list[str]:
     """What a re-run drew differently, one line each, naming figure, series, deviation and tolerance.
 
-    The tolerance is the figure's `tol` times the range of the series; for lines, points, areas and bars each
-    coordinate has its own range, so that a long x axis does not loosen y. A series without a range (one dot,
-    a level line) is compared relative to its size. Missing values must be missing in both.
+    The tolerance is the figure's `tol` times the range in which a reader sees a series move: for lines,
+    points and areas that of all in their axes, for images that of all in the figure, else its own. Each coordinate
+    has its own range, so that a long x axis does not loosen y. What has no range (one dot, a level line) is
+    compared relative to its size. Missing values must be missing in both.
     """
     return [*_names(committed, fresh), *_data(committed, fresh)]
 
@@ -46,21 +48,39 @@ def _data(committed: list[dict], fresh: list[dict]) -> Iterator[str]:
         other = drawn[figure["name"]]
         tol = min(figure["tol"], other["tol"])
         old, new = figure["data"], other["data"]
+        shown = _shown(old)
         for series in sorted({*old, *new}):
             where = f"figure {figure['name']!r}, series {series}"
             if series not in new:
                 yield f"{where}: in the committed outputs, but not drawn by the re-run"
             elif series not in old:
                 yield f"{where}: drawn by the re-run, but not in the committed outputs"
-            elif reason := _deviation(old[series], new[series], tol, whole="/image" in series):
+            elif reason := _deviation(old[series], new[series], tol, shown[_together(series)]):
                 yield f"{where}: {reason}"
 
 
-def _deviation(old: list, new: list, tol: float, *, whole: bool) -> str | None:
-    """Why two series are not the same within the tolerance, or None."""
+def _together(series: str) -> str:
+    """What has a range in common with a series."""
+    axes, _, kind = series.partition("/")
+    if kind.startswith("image"):
+        return "images"
+    return axes if kind.startswith(("line", "points", "area")) else series
+
+
+def _shown(data: dict[str, list]) -> dict[str, list]:
+    """The values that share a range: places of lines, points and areas, pixels of images, the rest alone."""
+    shown = defaultdict(list)
+    for series, values in data.items():
+        flat = _together(series) == "images"
+        shown[_together(series)] += [value for row in values for value in row] if flat else values
+    return shown
+
+
+def _deviation(old: list, new: list, tol: float, shown: list) -> str | None:
+    """Why two series are not the same within a share of the range of what is shown, or None."""
     try:
         # A missing value, None, becomes NaN.
-        old, new = (np.array(values, dtype=float) for values in (old, new))
+        old, new, shown = (np.array(values, dtype=float) for values in (old, new, shown))
     except (TypeError, ValueError):
         return None if old == new else "differs, and is not a table of numbers"
     if old.shape != new.shape:
@@ -69,7 +89,7 @@ def _deviation(old: list, new: list, tol: float, *, whole: bool) -> str | None:
         return None
     if (missing := np.isnan(old) != np.isnan(new)).any():
         return f"{missing.sum()} values are missing in one run and present in the other"
-    allowed = tol * _scale(old, whole) + _ROUNDING * np.abs(old)
+    allowed = tol * _scale(shown) + _ROUNDING * np.abs(old)
     with np.errstate(invalid="ignore"):
         deviation = np.abs(np.where(old == new, 0, new - old))  # infinities that agree deviate by nothing
     deviation, allowed = (np.where(np.isnan(old), 0, values) for values in (deviation, allowed))
@@ -83,11 +103,11 @@ def _deviation(old: list, new: list, tol: float, *, whole: bool) -> str | None:
     )
 
 
-def _scale(values: np.ndarray, whole: bool) -> np.ndarray:
+def _scale(values: np.ndarray) -> np.ndarray:
     """The range that a tolerance refers to: of all values, or of each coordinate (column) on its own."""
-    along = None if whole or values.ndim < 2 else 0
+    along = None if values.ndim < 2 else 0
     finite = np.where(np.isfinite(values), values, np.nan)
     filled = np.where(np.isnan(finite).all(axis=along, keepdims=True), 0, finite)
     extent = np.nanmax(filled, axis=along, keepdims=True) - np.nanmin(filled, axis=along, keepdims=True)
     size = np.nanmax(np.abs(filled), axis=along, keepdims=True)
-    return np.broadcast_to(np.maximum(np.where(extent > 0, extent, size), _SMALLEST_SCALE), values.shape)
+    return np.maximum(np.where(extent > 0, extent, size), _SMALLEST_SCALE)

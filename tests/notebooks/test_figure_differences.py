@@ -81,6 +81,21 @@ def test_tolerance_is_a_share_of_the_range(series: str, committed: list, within:
     assert line.endswith("(tol 0.01)")
 
 
+def test_what_shares_its_axes_shares_their_range() -> None:
+    committed = {"axes0/line0": LONG_LINE, "axes0/points0": [[3, 0.3]], "axes1/points0": [[3, 0.3]]}
+    committed |= {"axes0/bar0": [[3, 0, 0.8, 0.3]], "axes0/image0": [[0, 1]], "axes1/image0": [[0, 0]]}
+    for series, moved, allowed in (
+        ("axes0/points0", [[3, 0.304]], True),  # 1 % of 0.5
+        ("axes0/points0", [[3, 0.306]], False),
+        ("axes1/points0", [[3, 0.304]], False),  # alone there: 1 % of 0.3
+        ("axes0/bar0", [[3, 0, 0.8, 0.304]], False),  # a bar has its own
+        ("axes1/image0", [[0, 0.009]], True),  # 1 % of 1, which the other image has
+        ("axes1/image0", [[0, 0.011]], False),
+    ):
+        found = differences([figure(committed)], [figure(committed | {series: moved})])
+        assert (found == []) == allowed, (series, moved)
+
+
 def test_last_kept_digit_may_fall_either_way() -> None:
     committed, fresh = [[0, 1000.01], [1, 1000.02]], [[0, 1000.02], [1, 1000.02]]
     assert compare("axes0/line0", committed, fresh, tol=0) == []
