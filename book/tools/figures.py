@@ -24,9 +24,9 @@ def differences(committed: list[dict], fresh: list[dict]) -> list[str]:
     """What a re-run drew differently, one line each, naming figure, series, deviation and tolerance.
 
     The tolerance is the figure's `tol` times the range in which a reader sees a series move: for lines,
-    points and areas that of all in their axes, for images that of all in the figure, else its own. Each coordinate
-    has its own range, so that a long x axis does not loosen y. What has no range (one dot, a level line) is
-    compared relative to its size. Missing values must be missing in both.
+    points and areas that of all in their axes, for images that of all in the figure, else its own. Each
+    coordinate has its own range, so that a long x axis does not loosen y. What has no range (one dot, a
+    level line) is compared relative to its size. Missing values must be missing in both.
     """
     return [*_names(committed, fresh), *_data(committed, fresh)]
 
