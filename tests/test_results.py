@@ -226,10 +226,8 @@ def test_the_best_rate_that_was_tried_stands_out():
     scores = {"LoRA 0.003": 0.25, "LoRA 0.01": 0.5, "LoRA 0.03": 0.125, "full 0.01": 0.75}
     found = {"quantities": {name: {"estimate": score} for name, score in scores.items()}}
     best, line = moe_lib.tried(found, "LoRA", [3e-3, 1e-2, 3e-2])
-    assert (
-        best == 1e-2
-        and line.replace("\N{NO-BREAK SPACE}", " ") == "0.003: 0.250 · **0.01: 0.500** · 0.03: 0.125"
-    )
+    assert best == 1e-2
+    assert line.replace("\N{NO-BREAK SPACE}", " ") == "0.003: 0.250 · **0.01: 0.500** · 0.03: 0.125"
     assert moe_lib.tried(found, "LoRA", [3e-3, 1e-2, 3e-2], min)[0] == 3e-2
     with pytest.raises(KeyError, match=r"LoRA 0\.1"):
         moe_lib.tried(found, "LoRA", [3e-3, 0.1])
