@@ -28,17 +28,20 @@ _LATER = {
         "trainable_parameters", "unmerge",
     ),
     "moe_lib.methods.base": ("Adapted", "Method"),
-    "moe_lib.methods": ("VPT", "Adapter", "BitFit", "Full", "LoRA", "Open"),
+    "moe_lib.methods": ("VPT", "Adapter", "BitFit", "ConvLoRA", "Full", "LoRA", "Open"),
+    "moe_lib.methods.conv_lora": ("ConvLoRALinear",),
     "moe_lib.routing": ("balance_loss", "watch_routing"),
     "moe_lib.train": ("Fitted", "Recipe", "evaluate", "fit"),
 }  # fmt: skip
-_MODULES = ("backbones", "losses", "methods", "metrics", "routing")
+_MODULES = ("backbones", "heads", "losses", "methods", "metrics", "routing")
 
 __all__ = [
     "VPT",
     "Adapted",
     "Adapter",
     "BitFit",
+    "ConvLoRA",
+    "ConvLoRALinear",
     "Counts",
     "Fitted",
     "Full",
@@ -59,6 +62,7 @@ __all__ = [
     "evaluate",
     "expect",
     "fit",
+    "heads",
     "inject",
     "kept_results",
     "load_adapter",

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from moe_lib import methods
 from moe_lib.methods.base import Adapted, Method, matching, within
@@ -33,6 +34,7 @@ class _Injection:
     adapted: list[str]  # names of the modules that were replaced, in that order
     # The model's own parameters that are trained, as they were; on the CPU, for they may be the whole model.
     before: dict[str, Tensor] = field(default_factory=dict)
+    hooks: list[RemovableHandle] = field(default_factory=list)
 
 
 def inject(model: nn.Module, method: Method) -> nn.Module:
@@ -64,12 +66,14 @@ def inject(model: nn.Module, method: Method) -> nn.Module:
     injection = _Injection(method, sorted(targets, key=lambda name: -name.count(".")))
     for name in dict.fromkeys(opened):
         values = model.get_parameter(name)
-        injection.before[name] = values.detach().cpu().clone()
+        kept = values.detach().clone()
+        injection.before[name] = kept if kept.is_meta else kept.cpu()
         values.requires_grad_()
     for name in injection.adapted:  # the deepest first, while all names still hold
         new[targets[name]].train(targets[name].training)
         _put(model, name, new[targets[name]])
     injection.before = {_inside_bases(injection, name): values for name, values in injection.before.items()}
+    injection.hooks = method.hooks(model)
     model._injection = injection
     return model
 
@@ -87,6 +91,8 @@ def remove(model: nn.Module) -> nn.Module:
         wrapper = part.get_submodule(name)
         if isinstance(wrapper, Adapted):  # else it stood in several places, and is out already
             _put(part, name, wrapper.base)
+    for hook in injection.hooks:
+        hook.remove()
     del part._injection
     part.requires_grad_(False)
     return model

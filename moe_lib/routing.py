@@ -124,7 +124,7 @@ def top_k(logits: Tensor, k: int, *, softmax: str, routed: str = "image") -> tup
     Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     rows = _rows(logits)
-    return _decided(logits, routed, rows, *_choose(rows, k, softmax))
+    return _decided(logits, routed, rows, *_choose(rows, k, softmax, _falling(rows)))
 
 
 def switch(logits: Tensor, *, routed: str = "image") -> tuple[Tensor, Routing]:
@@ -157,21 +157,22 @@ def noisy_top_k(
     rows = _rows(clean)
     std = torch.full_like(rows, noise_scale) if fixed else F.softplus(_rows(noise_scale).to(rows)) + floor
     noisy = rows + std * (torch.randn_like(rows) if noise is None else _rows(noise).to(rows))
-    gates, chosen = _choose(noisy, k, softmax)
+    order = _falling(noisy)
+    gates, chosen = _choose(noisy, k, softmax, order)
     if k == rows.shape[-1]:
         return _decided(clean, routed, rows, gates, chosen, noisy)
-    last_in, first_out = noisy.gather(-1, _falling(noisy))[:, k - 1 : k + 1].split(1, -1)
+    last_in, first_out = noisy.gather(-1, order[:, k - 1 : k + 1]).split(1, -1)
     # Who is in must stay above the first who is out; who is out must come above the last who is in.
     bar = torch.where(noisy > first_out, first_out, last_in)
     return _decided(clean, routed, rows, gates, chosen, noisy, torch.special.ndtr((rows - bar) / std))
 
 
-def _choose(logits: Tensor, k: int, softmax: str) -> tuple[Tensor, Tensor]:
-    """Gates ``(R, E)`` and indices ``(R, k)`` of the k largest logits."""
+def _choose(logits: Tensor, k: int, softmax: str, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Gates ``(R, E)`` and indices ``(R, k)`` of the k largest logits, given the order of all."""
     _one_of("softmax", softmax, ("before", "after"))
     if not isinstance(k, int) or not 1 <= k <= logits.shape[-1]:
         raise ValueError(f"k is a whole number from 1 to the {logits.shape[-1]} experts, got {k!r}")
-    chosen = _falling(logits)[:, :k]
+    chosen = order[:, :k]
     before = softmax == "before"
     kept = logits.softmax(-1).gather(-1, chosen) if before else logits.gather(-1, chosen).softmax(-1)
     return torch.zeros_like(logits).scatter(-1, chosen, kept), chosen
@@ -202,14 +203,14 @@ def _decided(logits: Tensor, what: str, rows: Tensor, gates: Tensor, chosen: Ten
 
 
 def cv_squared(x: Tensor, *, unbiased: bool = True, eps: float = 1e-10) -> Tensor:
-    """Variance over squared mean of ``(E,)``: 0 if all are equal, E (biased: E - 1) if one has everything.
+    """Variance over squared mean of ``(…, E)``: 0 if all are equal, E (biased: E - 1) if one has everything.
 
     Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
     x = _full(x)
     # Never by a square root: at perfect balance its slope is infinite, and the gradient 0 · ∞ = NaN.
-    variance = x.var(correction=int(unbiased and len(x) > 1))  # one expert alone is balanced, not 0 / 0
-    return variance / (x.mean() ** 2 + eps)
+    variance = x.var(-1, correction=int(unbiased and x.shape[-1] > 1))  # one alone is balanced, not 0 / 0
+    return variance / (x.mean(-1) ** 2 + eps)
 
 
 def importance_loss(routing: Routing, *, unbiased: bool = True) -> Tensor:

@@ -349,7 +349,7 @@ def groups(model: nn.Module, decay: float, factors: Mapping[str, float] = Mappin
         if values.requires_grad:
             part = next((part for part in factors if f".{name}".startswith(f".{part}.")), None)
             used.add(part)
-            plain = values.ndim < 2 or any(word in name for word in UNDECAYED)
+            plain = values.ndim < 2 or name.endswith("bias") or any(word in name for word in UNDECAYED)
             key = (0.0 if plain else decay, 1.0 if part is None else factors[part])
             found.setdefault(key, []).append(values)
     if unused := [part for part in factors if part not in used]:

@@ -29,7 +29,7 @@ class BadClaim(ValueError):
 def read_papers(root: Path = ROOT) -> list[dict]:
     """All claims files, in the order of their chapters."""
     papers = []
-    for path in sorted((Path(root) / "book" / "claims").glob("*.yaml")):
+    for path in sorted((Path(root) / "book" / "claims").glob("*.yml")):
         try:
             paper = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:

@@ -63,7 +63,28 @@ class Masks:
         return logits.take_along_dim(chosen[..., None, None, None], 2)[:, :, 0]
 
 
-class Sam(nn.Module):
+class Embedder(nn.Module):
+    """What sees pictures of one size through an ``image_encoder``."""
+
+    image_encoder: ImageEncoder
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.sizes = sizes
+        for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1) / 255, persistent=False)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Pictures in [0, 1], ``(B, 3, H, W)`` → embeddings ``(B, C, h, w)``."""
+        checks.image(image, self.sizes.image)
+        return self.image_encoder(self.normalised(image))
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """Pictures in [0, 1] as the encoder wants them."""
+        return (image - self.pixel_mean) / self.pixel_std
+
+
+class Sam(Embedder):
     """An image encoder, an encoder of prompts, a decoder of masks.
 
     Parameters have the names of official checkpoints. ``sam(batch)`` answers the prompts of a batch; to
@@ -73,8 +94,7 @@ class Sam(nn.Module):
     """
 
     def __init__(self, sizes: Sizes):
-        super().__init__()
-        self.sizes = sizes
+        super().__init__(sizes)
         grid = sizes.image // sizes.patch
         self.image_encoder = ImageEncoder(
             img_size=sizes.image, patch_size=sizes.patch, embed_dim=sizes.width, depth=sizes.depth,
@@ -92,22 +112,11 @@ class Sam(nn.Module):
             transformer=transformer, transformer_dim=sizes.channels,
             num_multimask_outputs=3, iou_head_depth=3, iou_head_hidden_dim=sizes.quality_width,
         )  # fmt: skip
-        for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1) / 255, persistent=False)
 
     def forward(self, batch: Mapping[str, Any], prompt: str = "point", *, several: bool = True) -> Masks:
         """Answer one prompt per picture of a batch: its ``"point"``, its ``"box"``, or ``"none"``."""
         asked = checks.prompts_of(batch, prompt)
         return self.answer(self.embed(batch["image"]), **asked, several=several)
-
-    def embed(self, image: Tensor) -> Tensor:
-        """Pictures in [0, 1], ``(B, 3, H, W)`` → embeddings ``(B, C, h, w)``."""
-        checks.image(image, self.sizes.image)
-        return self.image_encoder(self.normalised(image))
-
-    def normalised(self, image: Tensor) -> Tensor:
-        """Pictures in [0, 1] as the encoder wants them."""
-        return (image - self.pixel_mean) / self.pixel_std
 
     def answer(
         self, embedding: Tensor, *, points: Tensor | None = None, labels: Tensor | None = None,

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 # Names of modules: plain ones, each the ending of what is meant ("qkv" is every "….qkv"), or one regular
 # expression for whole names.
@@ -64,6 +66,17 @@ class Method:
     def opened(self, model: nn.Module) -> list[str]:
         """Names of the model's own parameters that the method trains."""
         return []
+
+    def hooks(self, model: nn.Module) -> list[RemovableHandle]:
+        """Hooks by which the method's modules learn what their input alone does not tell; often none."""
+        return []
+
+
+def plus_product(base: Tensor, low: Tensor, up: Tensor) -> Tensor:
+    """``base + low upᵀ`` in one pass, for ``(…, O)``, ``(…, r)`` and ``(O, r)``."""
+    dtype = torch.promote_types(base.dtype, low.dtype)
+    flat = torch.addmm(base.flatten(0, -2).to(dtype), low.flatten(0, -2).to(dtype), up.mT.to(dtype))
+    return flat.view(base.shape)
 
 
 class Adapted(nn.Module):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_lib.methods.base import Adapted, Method, Names
+from moe_lib.methods.base import Adapted, Method, Names, plus_product
 
 FUSED = "qkv"  # the order of the slices in a layer that makes query, key and value at once
 
@@ -81,9 +81,12 @@ class LoRALinear(Adapted):
         if self.merged:
             return base
         x = F.dropout(x.to(self.A.dtype), self.dropout, self.training)
-        low = F.linear(x, self.A.flatten(0, 1)).unflatten(-1, (len(self.A), self.rank))  # (…, S, r)
+        low = self.scale * F.linear(x, self.A.flatten(0, 1))  # (…, S·r)
+        if self.slices is None:
+            return plus_product(base, low, self.B[0]).to(base.dtype)
+        low = low.unflatten(-1, (len(self.A), self.rank))
         change = [F.linear(u, b) for u, b in zip(low.unbind(-2), self.B, strict=True)]
-        return (base + self.scale * self._placed(change)).to(base.dtype)
+        return (base + self._placed(change)).to(base.dtype)
 
     def delta(self) -> Tensor:
         """What the branch adds to the weight: ``(O, D)``."""

@@ -107,15 +107,15 @@ def test_a_broken_notebook_is_named_in_one_line_before_anything_is_built(root, j
 @pytest.mark.parametrize(
     ("claims", "says"),
     [
-        ("title: A\nchapter: b\n", "a.yaml: lacks claims"),
-        ("title: [A\n", "a.yaml: not YAML"),
-        ("title: A\nchapter: b\nclaims:\n", "a.yaml: claims should be a list"),
+        ("title: A\nchapter: b\n", "a.yml: lacks claims"),
+        ("title: [A\n", "a.yml: not YAML"),
+        ("title: A\nchapter: b\nclaims:\n", "a.yml: claims should be a list"),
     ],
 )
 def test_a_bad_claim_is_named_in_one_line(root, jupyter_book, claims, says):
     calls = jupyter_book()
     (root / "book" / "claims").mkdir(parents=True)
-    (root / "book" / "claims" / "a.yaml").write_text(claims)
+    (root / "book" / "claims" / "a.yml").write_text(claims)
     with pytest.raises(SystemExit, match=f"^The book was not built: {says}") as error:
         build.build(root)
     assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ from scorecard import read_papers
 
 from moe_lib.results import load_results
 
-REAL = sorted((ROOT / "book" / "claims").glob("*.yaml"))
+REAL = sorted((ROOT / "book" / "claims").glob("*.yml"))
 APPLIED = ("gain", {"above": 0.5}, {"below": 0.1})
 CLAIM = {"id": "A1"} | dict(zip(("quantity", "supported", "contradicted"), APPLIED, strict=True))
 

@@ -39,7 +39,7 @@ class Book:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
-    def add_claims(self, name="a.yaml", **paper):
+    def add_claims(self, name="a.yml", **paper):
         self.write(f"claims/{name}", yaml.safe_dump({**self.paper, **paper}, allow_unicode=True))
 
     def add_results(self, low, high, scale="pocket", chapter="04_a", name="gain", **changes):
@@ -124,14 +124,14 @@ def test_verdicts_are_counted(book):
         "loss": {"estimate": 0.3, "low": 0.3, "high": 0.3},
     }
     book.add_results(1, 1, quantities=quantities)
-    book.add_claims("b.yaml", title="B paper", chapter="05_b")
+    book.add_claims("b.yml", title="B paper", chapter="05_b")
     page = scorecard.scorecard(book.root)
     assert page.startswith("**4 claims.** ✓ supported: 2 · ○ inconclusive: 1 · – not run yet: 1\n")
 
 
 def test_papers_come_in_the_order_of_their_chapters_and_lead_to_them(book):
-    book.add_claims("a.yaml", title="Late", chapter="10_late")
-    book.add_claims("b.yaml", title="Early", chapter="02_early", cite=None)
+    book.add_claims("a.yml", title="Late", chapter="10_late")
+    book.add_claims("b.yml", title="Early", chapter="02_early", cite=None)
     book.add_chapter("02_early")
     book.add_chapter("10_late")
     page = scorecard.scorecard(book.root)
@@ -158,33 +158,33 @@ def test_pipes_and_line_breaks_do_not_break_the_table(book):
 @pytest.mark.parametrize("key", sorted(scorecard.PAPER_KEYS))
 def test_a_claims_file_that_lacks_something_is_named(book, key):
     del book.paper[key]
-    book.add_claims("zhong.yaml")
+    book.add_claims("zhong.yml")
     with pytest.raises(BadClaim) as error:
         read_papers(book.root)
-    assert str(error.value) == f"zhong.yaml: lacks {key}"
+    assert str(error.value) == f"zhong.yml: lacks {key}"
 
 
 @pytest.mark.parametrize("key", sorted(scorecard.CLAIM_KEYS))
 def test_a_claim_that_lacks_something_is_named(book, key):
     del book.claim[key]
-    book.add_claims("zhong.yaml")
+    book.add_claims("zhong.yml")
     with pytest.raises(BadClaim) as error:
         read_papers(book.root)
-    assert str(error.value) == f"zhong.yaml, claim {'?' if key == 'id' else 'A1'}: lacks {key}"
+    assert str(error.value) == f"zhong.yml, claim {'?' if key == 'id' else 'A1'}: lacks {key}"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "a.yaml: expected a mapping with chapter, claims, title"),
-        ("- one\n- two\n", "a.yaml: expected a mapping"),
-        ("title: 'open\n", "a.yaml: not YAML .*line 2"),
-        ("title: A\nchapter: b\nclaims: none\n", "a.yaml: claims should be a list of mappings"),
-        ("title: A\nchapter: b\nclaims: [one, two]\n", "a.yaml: claims should be a list of mappings"),
+        ("", "a.yml: expected a mapping with chapter, claims, title"),
+        ("- one\n- two\n", "a.yml: expected a mapping"),
+        ("title: 'open\n", "a.yml: not YAML .*line 2"),
+        ("title: A\nchapter: b\nclaims: none\n", "a.yml: claims should be a list of mappings"),
+        ("title: A\nchapter: b\nclaims: [one, two]\n", "a.yml: claims should be a list of mappings"),
     ],
 )
 def test_what_is_no_claims_file_is_named_in_one_line(book, text, says):
-    book.write("claims/a.yaml", text)
+    book.write("claims/a.yml", text)
     with pytest.raises(BadClaim, match=says) as error:
         read_papers(book.root)
     assert "\n" not in str(error.value)
@@ -202,7 +202,7 @@ def test_what_is_no_claims_file_is_named_in_one_line(book, text, says):
 def test_bad_thresholds_are_noticed_before_the_first_run(book, supported, says):
     book.claim["supported"] = supported
     book.add_claims()
-    with pytest.raises(BadClaim, match=f"a.yaml, claim A1: .*{says}"):
+    with pytest.raises(BadClaim, match=f"a.yml, claim A1: .*{says}"):
         read_papers(book.root)
 
 
