@@ -209,8 +209,9 @@ def cv_squared(x: Tensor, *, unbiased: bool = True, eps: float = 1e-10) -> Tenso
     """
     x = _full(x)
     # Never by a square root: at perfect balance its slope is infinite, and the gradient 0 · ∞ = NaN.
-    variance = x.var(-1, correction=int(unbiased and x.shape[-1] > 1))  # one alone is balanced, not 0 / 0
-    return variance / (x.mean(-1) ** 2 + eps)
+    # One expert alone is balanced, not 0 / 0.
+    variance, mean = torch.var_mean(x, -1, correction=int(unbiased and x.shape[-1] > 1))
+    return variance / (mean**2 + eps)
 
 
 def importance_loss(routing: Routing, *, unbiased: bool = True) -> Tensor:
