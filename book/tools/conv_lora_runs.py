@@ -1,0 +1,188 @@
+"""The kept runs of chapter 04, by the chapter's own code: resumable, several at a time.
+
+    python book/tools/conv_lora_runs.py rates    -> book/results/04_conv_lora/rates.json
+    python book/tools/conv_lora_runs.py runs     -> book/results/04_conv_lora/gpu.json
+    python book/tools/conv_lora_runs.py list
+
+Each finished run is a line of a file in --folder, so that a run that was stopped, or killed, goes on where it
+was. `rates` chooses learning rates on validation scenes, with a seed that no result uses: the decoder's first,
+by itself, then with that rate the one of each method. `runs` trains every arm with every seed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from freshness import ROOT
+from lift import lift
+from tqdm import tqdm
+
+import moe_lib as moe
+from moe_lib.results import environment
+
+CHAPTER = "04_conv_lora"
+NOTEBOOK = ROOT / "chapters" / f"{CHAPTER}.ipynb"
+FOLDER = ROOT / "book" / "results" / CHAPTER
+BINARY = ("roads", "cells", "polyps", "camouflage")
+DOMAINS = (*BINARY, "semantic")
+RATE_SEED, RATE_STEPS = 100, 60
+SIZES = {"steps": 80, "batch_size": 8, "learnt": 400, "tested": 128}
+SEEDS = 6
+RATIOS = tuple(f"ratio {s}" for s in (1, 2, 4, 8))
+ALL = ("decoder", "LoRA", "LoRA, rank 5", "Conv-LoRA")
+CONTROLS = ("1×1", "shuffled", "sum", "random")
+ARMS = {  # which arms a domain is trained with
+    "roads": (*ALL, *CONTROLS),
+    "cells": (*ALL, *CONTROLS, "mean", "learnt", "switch", "λ = 0", "λ = 10", *RATIOS),
+    "polyps": ALL,
+    "camouflage": (*ALL, *RATIOS),
+    "semantic": ALL,
+}
+
+
+@lru_cache(maxsize=1)
+def chapter() -> ModuleType:
+    """The chapter's functions, at the scale of the kept run."""
+    names = ("train", "score", "trial", "load", "arms", "candidates", "rates")
+    return lift(NOTEBOOK, *names, compute=["arms"], where=torch.device("cpu"), **SIZES)
+
+
+@lru_cache(maxsize=1)
+def scenes(domain: str) -> dict:
+    return chapter().load(domain)
+
+
+def rate_run(job: tuple[str, str, float, float]) -> dict[str, float]:
+    """Validation score of a method with a rate."""
+    domain, name, rate, decoder_rate = job
+    here = chapter()
+    data = scenes(domain)
+    model = here.train(
+        domain, here.arms[name], RATE_SEED, data["train"], rate, decoder_rate, steps=RATE_STEPS
+    )
+    return {"val": here.score(model, data["val"])}
+
+
+def kept_run(job: tuple[str, str, int]) -> dict[str, float]:
+    domain, arm, seed = job
+    return chapter().trial(domain, arm, seed, scenes(domain))[0]
+
+
+def worker(task: tuple) -> tuple[tuple, dict]:
+    work, job = task
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    scores = work(job)
+    return job, {"scores": scores, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def done(path: Path) -> dict[tuple, dict]:
+    """Finished runs; a line that a kill cut short does not count."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        found[tuple(record["job"])] = record
+    return found
+
+
+def run_all(work, jobs: list[tuple], path: Path, processes: int, label: str) -> dict[tuple, dict]:
+    """Do the jobs that are not done, and give back all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    finished = done(path)
+    commit = environment("cpu")["commit"]
+    todo = [job for job in jobs if job not in finished]
+    if todo:
+        with (
+            multiprocessing.get_context("spawn").Pool(processes) as pool,
+            path.open("a", encoding="utf-8") as log,
+        ):
+            results = pool.imap_unordered(worker, [(work, job) for job in todo])
+            for job, record in tqdm(results, total=len(jobs), initial=len(jobs) - len(todo), desc=label):
+                finished[job] = {"job": list(job), "commit": commit, **record}
+                log.write(json.dumps(finished[job], ensure_ascii=False) + "\n")
+                log.flush()
+    return {job: finished[job] for job in jobs}
+
+
+def choose_rates(folder: Path, processes: int) -> None:
+    here, path = chapter(), folder / "rates.jsonl"
+    first = [(d, "decoder", r, r) for d in DOMAINS for r in here.candidates["decoder"]]
+    found = run_all(rate_run, first, path, processes, "decoder")
+    best = {
+        d: max(here.candidates["decoder"], key=lambda r, d=d: val(found[d, "decoder", r, r])) for d in DOMAINS
+    }
+    rest = [
+        (d, name, r, best[d]) for d in DOMAINS for name in here.candidates if name != "decoder"
+        for r in here.candidates[name]
+    ]  # fmt: skip
+    found |= run_all(rate_run, rest, path, processes, "methods")
+    quantities = {
+        f"{d} {name} {r:g}": dict.fromkeys(("estimate", "low", "high"), val(record))
+        for (d, name, r, _), record in found.items()
+    }
+    moe.save_results(
+        ROOT / "book" / "results", chapter=CHAPTER, scale="rates", seeds=1, quantities=quantities
+    )
+    for d in DOMAINS:
+        mine = {
+            name: {r: quantities[f"{d} {name} {r:g}"]["estimate"] for r in some}
+            for name, some in here.candidates.items()
+        }
+        print(f'    "{d}": {{')
+        for name, scores in mine.items():
+            print(f'        "{name}": {max(scores, key=scores.get):g},  # {scores}')
+        print("    },")
+
+
+def val(record: dict) -> float:
+    return record["scores"]["val"]
+
+
+def keep_runs(folder: Path, processes: int, seeds: int) -> None:
+    jobs = [(d, arm, seed) for seed in range(seeds) for d in DOMAINS for arm in ARMS[d]]
+    found = run_all(kept_run, jobs, folder / "runs.jsonl", processes, "runs")
+    quantities = {}
+    for d in DOMAINS:
+        for arm in ARMS[d]:
+            records = [found[d, arm, seed]["scores"] for seed in range(seeds)]
+            for what in records[0]:
+                quantities[f"{d} {arm} {what}"] = moe.quantity([record[what] for record in records])
+    moe.save_results(
+        ROOT / "book" / "results", chapter=CHAPTER, scale="runs", seeds=seeds, quantities=quantities
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("rates", "runs", "list"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread each")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="where finished runs are kept (%(default)s)"
+    )
+    given = parser.parse_args()
+    if given.what == "rates":
+        choose_rates(given.folder, given.processes)
+    elif given.what == "runs":
+        keep_runs(given.folder, given.processes, given.seeds)
+    else:
+        for name in ("rates", "runs"):
+            records = done(given.folder / f"{name}.jsonl")
+            print(
+                f"{name}: {len(records)} done, {sum(r['seconds'] for r in records.values()) / 60:.0f} minutes of one thread"
+            )
+
+
+if __name__ == "__main__":
+    main()
