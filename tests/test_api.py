@@ -31,7 +31,7 @@ def docstring_problem(thing: object, chapters: set[str]) -> str | None:
 
 
 PACKAGES = [
-    moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.losses, moe_lib.metrics, moe_lib.pictures,
+    moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.heads, moe_lib.losses, moe_lib.metrics, moe_lib.pictures,
     moe_lib.plots, moe_lib.routing, moe_lib.worlds,
 ]  # fmt: skip
 PUBLIC = {

@@ -31,25 +31,14 @@ NOTEBOOK = ROOT / "chapters" / f"{CHAPTER}.ipynb"
 FOLDER = ROOT / "book" / "results" / CHAPTER
 BINARY = ("roads", "cells", "polyps", "camouflage")
 DOMAINS = (*BINARY, "semantic")
-RATE_SEED, RATE_STEPS = 100, 60
-SIZES = {"steps": 80, "batch_size": 8, "learnt": 400, "tested": 128}
+RATE_SEED, RATE_STEPS, RATE_LONG = 100, 60, 240
+SIZES = {"steps": 80, "long": 640, "batch_size": 8, "learnt": 400, "tested": 128}
 SEEDS = 6
-RATIOS = tuple(f"ratio {s}" for s in (1, 2, 4, 8))
-ALL = ("decoder", "LoRA", "LoRA, rank 5", "Conv-LoRA")
-CONTROLS = ("1×1", "shuffled", "sum", "random")
-ARMS = {  # which arms a domain is trained with
-    "roads": (*ALL, *CONTROLS),
-    "cells": (*ALL, *CONTROLS, "mean", "learnt", "switch", "λ = 0", "λ = 10", *RATIOS),
-    "polyps": ALL,
-    "camouflage": (*ALL, *RATIOS),
-    "semantic": ALL,
-}
-
 
 @lru_cache(maxsize=1)
 def chapter() -> ModuleType:
     """The chapter's functions, at the scale of the kept run."""
-    names = ("train", "score", "trial", "load", "arms", "candidates", "rates")
+    names = ("train", "score", "trial", "load", "arms", "plan", "candidates", "rates")
     return lift(NOTEBOOK, *names, compute=["arms"], where=torch.device("cpu"), **SIZES)
 
 
@@ -63,9 +52,8 @@ def rate_run(job: tuple[str, str, float, float]) -> dict[str, float]:
     domain, name, rate, decoder_rate = job
     here = chapter()
     data = scenes(domain)
-    model = here.train(
-        domain, here.arms[name], RATE_SEED, data["train"], rate, decoder_rate, steps=RATE_STEPS
-    )
+    steps = RATE_LONG if domain == "semantic" else RATE_STEPS
+    model = here.train(domain, here.arms[name], RATE_SEED, data["train"], rate, decoder_rate, steps)
     return {"val": here.score(model, data["val"])}
 
 
@@ -148,11 +136,12 @@ def val(record: dict) -> float:
 
 
 def keep_runs(folder: Path, processes: int, seeds: int) -> None:
-    jobs = [(d, arm, seed) for seed in range(seeds) for d in DOMAINS for arm in ARMS[d]]
+    here = chapter()
+    jobs = [(d, arm, seed) for seed in range(seeds) for d in DOMAINS for arm in here.plan[d]]
     found = run_all(kept_run, jobs, folder / "runs.jsonl", processes, "runs")
     quantities = {}
     for d in DOMAINS:
-        for arm in ARMS[d]:
+        for arm in here.plan[d]:
             records = [found[d, arm, seed]["scores"] for seed in range(seeds)]
             for what in records[0]:
                 quantities[f"{d} {arm} {what}"] = moe.quantity([record[what] for record in records])
