@@ -6,7 +6,7 @@ VENV := .venv/bin
 SETUP := $(PYTHON) book/tools/setup_env.py $(if $(CPU),--cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test notebooks gpu difficulty bench-backbone bench-world lab course lint format lock cover clean
+.PHONY: help setup book test notebooks gpu difficulty bench-backbone bench-world bench-conv-lora lab course lint format lock cover clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-backbone: setup ## how fast the pocket encoder is, beside segment-anything
 
 bench-world: setup ## how fast the pocket world renders, beside a training step
 	@$(VENV)/python book/tools/bench_world.py
+
+bench-conv-lora: setup ## what a layer of Conv-LoRA costs beside one of LoRA, literal and fast
+	@$(VENV)/python book/tools/bench_conv_lora.py
 
 lab: setup ## JupyterLab on the chapters
 	@$(VENV)/jupyter lab chapters

@@ -56,6 +56,7 @@ class Recipe:
         clip: The largest norm of a gradient.
         seed: Of the order of the scenes and everything random.
         every: Steps between two validations; 0 for a tenth of all.
+        patience: Validations without a better score after which to stop; 0 never stops early.
 
     Introduced in :doc:`/chapters/02_small_changes`.
     """
@@ -68,6 +69,7 @@ class Recipe:
     clip: float = 1.0
     seed: int = 0
     every: int = 0
+    patience: int = 0
     parts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -181,13 +183,20 @@ class _Run:
         with tqdm(
             total=steps, initial=self.step, desc=label, unit="step", delay=2, disable=None if shown else True
         ) as bar:
-            while self.step < steps:
+            while self.step < steps and not self._out_of_patience():
                 sums.append(self.one_step())
                 bar.update()
                 if self.step % every == 0 or self.step == steps:
                     self.fitted.seconds = time.perf_counter() - began
                     bar.set_postfix_str(self._validate(sums))
                     sums.clear()
+
+    def _out_of_patience(self) -> bool:
+        lines = self.fitted.history
+        if not self.recipe.patience or not self.score or not lines:
+            return False
+        first = list(lines[0])[1]  # the line of the untrained model has its scores, and no losses
+        return len(lines) - 1 - lines.index(self.fitted.best(first)) >= self.recipe.patience
 
     def one_step(self) -> dict[str, Tensor]:
         """The next step; what the loss told of it."""

@@ -31,8 +31,8 @@ def docstring_problem(thing: object, chapters: set[str]) -> str | None:
 
 
 PACKAGES = [
-    moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.heads, moe_lib.losses, moe_lib.metrics, moe_lib.pictures,
-    moe_lib.plots, moe_lib.routing, moe_lib.worlds,
+    moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.heads, moe_lib.losses, moe_lib.metrics,
+    moe_lib.pictures, moe_lib.plots, moe_lib.routing, moe_lib.worlds,
 ]  # fmt: skip
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)

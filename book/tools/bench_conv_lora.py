@@ -128,8 +128,10 @@ def difference(made: dict[str, nn.Module], x: Tensor) -> float:
 
 
 def bench(
-    size: tuple[int, int, int], device: str, repeats: int, label: str, bf16: bool, compiled: bool
-) -> dict:
+    size: tuple[int, int, int], device: str, repeats: int, label: str, *, bf16: bool = False,
+    compiled: bool = False,
+) -> dict:  # fmt: skip
+    """The four layers at one size: time, memory, and how far the two forms are apart."""
     samples, side, width = size
     made = layers(width, device)
     x = torch.randn(samples, side, side, width, device=device)

@@ -5,8 +5,8 @@
     python book/tools/conv_lora_runs.py list
 
 Each finished run is a line of a file in --folder, so that a run that was stopped, or killed, goes on where it
-was. `rates` chooses learning rates on validation scenes, with a seed that no result uses: the decoder's first,
-by itself, then with that rate the one of each method. `runs` trains every arm with every seed.
+was. `rates` chooses learning rates on validation scenes, with a seed that no result uses: the decoder's
+first, by itself, then with that rate the one of each method. `runs` trains every arm with every seed.
 """
 
 import argparse
@@ -32,13 +32,14 @@ FOLDER = ROOT / "book" / "results" / CHAPTER
 BINARY = ("roads", "cells", "polyps", "camouflage")
 DOMAINS = (*BINARY, "semantic")
 RATE_SEED, RATE_STEPS, RATE_LONG = 100, 60, 240
-SIZES = {"steps": 80, "long": 640, "batch_size": 8, "learnt": 400, "tested": 128}
+SIZES = {"steps": 80, "long": 320, "batch_size": 8, "learnt": 400, "tested": 128}
 SEEDS = 6
+
 
 @lru_cache(maxsize=1)
 def chapter() -> ModuleType:
     """The chapter's functions, at the scale of the kept run."""
-    names = ("train", "score", "trial", "load", "arms", "plan", "candidates", "rates")
+    names = ("train", "score", "trial", "load", "measure", "arms", "plan", "candidates", "rates")
     return lift(NOTEBOOK, *names, compute=["arms"], where=torch.device("cpu"), **SIZES)
 
 
@@ -86,6 +87,8 @@ def run_all(work, jobs: list[tuple], path: Path, processes: int, label: str) -> 
     """Do the jobs that are not done, and give back all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     finished = done(path)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):  # cut short by a kill
+        path.write_bytes(path.read_bytes().rpartition(b"\n")[0] + b"\n")
     commit = environment("cpu")["commit"]
     todo = [job for job in jobs if job not in finished]
     if todo:
@@ -117,9 +120,7 @@ def choose_rates(folder: Path, processes: int) -> None:
         f"{d} {name} {r:g}": dict.fromkeys(("estimate", "low", "high"), val(record))
         for (d, name, r, _), record in found.items()
     }
-    moe.save_results(
-        ROOT / "book" / "results", chapter=CHAPTER, scale="rates", seeds=1, quantities=quantities
-    )
+    save("rates", 1, quantities, found)
     for d in DOMAINS:
         mine = {
             name: {r: quantities[f"{d} {name} {r:g}"]["estimate"] for r in some}
@@ -136,18 +137,31 @@ def val(record: dict) -> float:
 
 
 def keep_runs(folder: Path, processes: int, seeds: int) -> None:
+    """Every arm with every seed; the claims' quantities, and all scores they come from."""
     here = chapter()
     jobs = [(d, arm, seed) for seed in range(seeds) for d in DOMAINS for arm in here.plan[d]]
-    found = run_all(kept_run, jobs, folder / "runs.jsonl", processes, "runs")
-    quantities = {}
-    for d in DOMAINS:
-        for arm in here.plan[d]:
-            records = [found[d, arm, seed]["scores"] for seed in range(seeds)]
-            for what in records[0]:
-                quantities[f"{d} {arm} {what}"] = moe.quantity([record[what] for record in records])
-    moe.save_results(
-        ROOT / "book" / "results", chapter=CHAPTER, scale="runs", seeds=seeds, quantities=quantities
-    )
+    records = run_all(kept_run, jobs, folder / "runs.jsonl", processes, "runs")
+    found: dict[tuple[str, str], list[dict]] = {}
+    for (domain, arm, _), record in records.items():  # in the order of the seeds
+        found.setdefault((domain, arm), []).append(record["scores"])
+    quantities = {name: moe.quantity(list(values)) for name, values in here.measure(found).items()}
+    for (domain, arm), runs in found.items():
+        for what in runs[0]:
+            quantities[f"{domain} {arm} {what}"] = moe.quantity([run[what] for run in runs])
+    save("gpu", seeds, quantities, records)
+
+
+def save(scale: str, seeds: int, quantities: dict, records: dict[tuple, dict]) -> None:
+    """Results with the commit that the runs were made from, and the time that all of them took."""
+    commits = {record["commit"] for record in records.values()}
+    if len(commits) > 1:
+        raise SystemExit(f"the runs were made from {', '.join(sorted(commits))}: one commit is asked for")
+    results = ROOT / "book" / "results"
+    path = moe.save_results(results, chapter=CHAPTER, scale=scale, seeds=seeds, quantities=quantities)
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["seconds"] = round(sum(one["seconds"] for one in records.values()), 1)
+    record["environment"] |= {"commit": commits.pop(), "threads": 1}
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -168,9 +182,8 @@ def main() -> None:
     else:
         for name in ("rates", "runs"):
             records = done(given.folder / f"{name}.jsonl")
-            print(
-                f"{name}: {len(records)} done, {sum(r['seconds'] for r in records.values()) / 60:.0f} minutes of one thread"
-            )
+            minutes = sum(record["seconds"] for record in records.values()) / 60
+            print(f"{name}: {len(records)} done, {minutes:.0f} minutes of one thread")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ USES = {
     "Adapter": "moe.Adapter(4).width == 4",
     "BitFit": "moe.BitFit().opened(MODEL) == ['0.base.bias']",
     "ConvLoRA": "moe.ConvLoRA(experts=2).ratios == (1, 2)",
-    "ConvLoRALinear": "moe.ConvLoRALinear(torch.nn.Linear(2, 2), moe.ConvLoRA())(torch.ones(1, 2, 2, 2)).ndim == 4",
+    "ConvLoRALinear": "moe.ConvLoRALinear(MODEL[0].base, moe.ConvLoRA())(torch.ones(1, 2, 2, 2)).ndim == 4",
     "Counts": "isinstance(moe.trainable_parameters(MODEL), moe.Counts)",
     "Fitted": "moe.Fitted().history == []",
     "Full": "len(moe.Full().opened(MODEL)) == 4",

@@ -1,0 +1,114 @@
+"""The kept runs of chapter 04: what is done is not done again, what was cut short is; one commit for all."""
+
+import json
+
+import conv_lora_runs as runs
+import pytest
+
+
+def double(job):
+    return {"test": 2.0 * job[1]}
+
+
+@pytest.fixture
+def serial(monkeypatch):
+    """No processes of their own; what was asked for, in order."""
+    asked = []
+
+    class Pool:
+        def __init__(self, processes): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_): ...
+
+        def imap_unordered(self, work, tasks):
+            for task in tasks:
+                asked.append(task[1])
+                yield work(task)
+
+    monkeypatch.setattr(runs.multiprocessing, "get_context", lambda how: type("Context", (), {"Pool": Pool}))
+    return asked
+
+
+def test_finished_runs_are_kept_and_not_done_again(serial, tmp_path):
+    path, jobs = tmp_path / "deep" / "runs.jsonl", [("a", 1), ("b", 2)]
+    first = runs.run_all(double, jobs[:1], path, 1, "runs")
+    assert first["a", 1]["scores"] == {"test": 2.0} and first["a", 1]["seconds"] >= 0
+    with path.open("a") as log:
+        log.write('{"job": ["b", 2], "scor')  # killed while it wrote
+    found = runs.run_all(double, jobs, path, 1, "runs")
+    assert serial == jobs and [found[job]["scores"]["test"] for job in jobs] == [2.0, 4.0]
+    assert runs.run_all(double, jobs[::-1], path, 1, "runs") == {job: found[job] for job in jobs}
+    assert serial == jobs
+
+
+def test_numbers_in_jobs_come_back_as_they_went(serial, tmp_path):
+    job = ("roads", "LoRA, rank 5", 3e-3, 1e-3)
+    runs.run_all(lambda job: {"val": 0.5}, [job], tmp_path / "r.jsonl", 1, "rates")
+    assert list(runs.done(tmp_path / "r.jsonl")) == [job]
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    return tmp_path / "book" / "results" / runs.CHAPTER
+
+
+def test_results_say_which_commit_and_how_long(results):
+    records = {
+        ("a", 1): {"commit": "0123456789ab", "seconds": 2.0},
+        ("b",): {"commit": "0123456789ab", "seconds": 3},
+    }
+    runs.save("gpu", 6, {"q": {"estimate": 1, "low": 0, "high": 2}}, records)
+    kept = json.loads((results / "gpu.json").read_text())
+    assert kept["environment"]["commit"] == "0123456789ab" and kept["seconds"] == 5 and kept["seeds"] == 6
+    records["c",] = {"commit": "ffffffffffff", "seconds": 1}
+    with pytest.raises(SystemExit, match="one commit is asked for"):
+        runs.save("gpu", 6, {"q": {"estimate": 1, "low": 0, "high": 2}}, records)
+
+
+def test_the_decoders_rate_comes_first_and_is_given_to_the_others(results, monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def run_all(work, jobs, path, processes, label):
+        assert work is runs.rate_run
+        asked.append(jobs)
+        best = {"decoder": 3e-3, "LoRA, rank 5": 1e-3, "Conv-LoRA": 1e-2}
+        return {
+            job: {"scores": {"val": -abs(job[2] - best[job[1]])}, "commit": "0123456789ab", "seconds": 1}
+            for job in jobs
+        }
+
+    monkeypatch.setattr(runs, "run_all", run_all)
+    runs.choose_rates(tmp_path, 1)
+    assert {job[1] for job in asked[0]} == {"decoder"} and all(job[2] == job[3] for job in asked[0])
+    assert {job[3] for job in asked[1]} == {3e-3} and {job[1] for job in asked[1]} == {
+        "LoRA, rank 5",
+        "Conv-LoRA",
+    }
+    kept = json.loads((results / "rates.json").read_text())
+    assert set(kept["quantities"]) == {f"{d} {n} {r:g}" for d, n, r, _ in (*asked[0], *asked[1])}
+    assert '"Conv-LoRA": 0.01' in capsys.readouterr().out
+
+
+def test_the_chapters_own_code_is_what_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOE_CACHE", str(tmp_path))
+    here = runs.chapter()
+    assert set(here.plan) == set(runs.DOMAINS)
+    assert all(here.rates[d][name] in here.candidates[name] for d in runs.DOMAINS for name in here.candidates)
+    monkeypatch.setattr(here, "steps", 1)
+    few = runs.moe.worlds.task("cells", "train", 8)
+    monkeypatch.setattr(here, "load", lambda domain: dict.fromkeys(("train", "val", "test"), few))
+    runs.scenes.cache_clear()
+    scores = runs.kept_run(("cells", "ratio 2", 0))
+    runs.scenes.cache_clear()
+    assert set(scores) == {"test", "val", "distance", "used", "bits"}
+    assert scores["used"] == 1 and scores["bits"] == 0, "there is nothing to choose"
+
+
+def test_every_committed_run_is_of_one_commit_that_is_clean():
+    for name in ("rates", "runs"):
+        records = runs.done(runs.FOLDER / f"{name}.jsonl")
+        assert records and len({record["commit"] for record in records.values()}) == 1
+        assert not any(record["commit"].endswith("-dirty") for record in records.values())
