@@ -2,11 +2,14 @@
 
     python book/tools/conv_lora_runs.py rates    -> book/results/04_conv_lora/rates.json
     python book/tools/conv_lora_runs.py runs     -> book/results/04_conv_lora/gpu.json
+    MOE_DATA=FOLDER python book/tools/conv_lora_runs.py real    -> book/results/04_conv_lora/real.json
     python book/tools/conv_lora_runs.py list
 
 Each finished run is a line of a file in --folder, so that a run that was stopped, or killed, goes on where it
 was. `rates` chooses learning rates on validation scenes, with a seed that no result uses: the decoder's
 first, by itself, then with that rate the one of each method. `runs` trains every arm with every seed.
+`real` trains the pocket SAM on four real data sets, which have to be in FOLDER, with the rates of a domain of
+the pocket world that looks alike, and scores it on their test images.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from lift import lift
 from tqdm import tqdm
 
 import moe_lib as moe
+from moe_lib import datasets
 from moe_lib.results import environment
 
 CHAPTER = "04_conv_lora"
@@ -34,12 +38,19 @@ DOMAINS = (*BINARY, "semantic")
 RATE_SEED, RATE_STEPS, RATE_LONG = 100, 60, 240
 SIZES = {"steps": 80, "long": 320, "batch_size": 8, "learnt": 400, "tested": 128}
 SEEDS = 6
+REAL_SEEDS, REAL_ARMS = 3, ("decoder", "LoRA, rank 5", "Conv-LoRA")
+REAL = {  # folder: the domain whose rates it takes, and how it is read
+    "kvasir_seg_text": ("polyps", {}),
+    "dsb2018_nuclei": ("cells", {}),
+    "crackforest": ("roads", {}),
+    "camvid": ("semantic", {"ignore": (11,)}),  # void
+}
 
 
 @lru_cache(maxsize=1)
 def chapter() -> ModuleType:
     """The chapter's functions, at the scale of the kept run."""
-    names = ("train", "score", "trial", "load", "measure", "arms", "plan", "candidates", "rates")
+    names = ("train", "score", "trial", "load", "measure", "arms", "plan", "candidates", "rates", "rates_of")
     return lift(NOTEBOOK, *names, compute=["arms"], where=torch.device("cpu"), **SIZES)
 
 
@@ -61,6 +72,41 @@ def rate_run(job: tuple[str, str, float, float]) -> dict[str, float]:
 def kept_run(job: tuple[str, str, int]) -> dict[str, float]:
     domain, arm, seed = job
     return chapter().trial(domain, arm, seed, scenes(domain))[0]
+
+
+@lru_cache(maxsize=1)
+def real_scenes(name: str) -> dict:
+    """The splits of a real set, as squares of 96 pixels, read once."""
+    root = Path(os.environ["MOE_DATA"]).expanduser() / name
+    return {
+        split: Read(datasets.folder(root, split, size=96, fit="stretch", **REAL[name][1]))
+        for split in ("train", "test")
+    }
+
+
+class Read:
+    """A set of files, decoded once and kept in memory."""
+
+    def __init__(self, files: datasets.Folder):
+        self.classes = files.classes
+        self.kept = files.batch(range(len(files)))
+
+    def __len__(self) -> int:
+        return len(self.kept["image"])
+
+    def batch(self, indices, device="cpu") -> dict:
+        rows = torch.as_tensor(indices)
+        return {key: self.kept[key][rows].to(device) for key in ("image", "mask")}
+
+
+def real_run(job: tuple[str, str, int]) -> dict[str, float]:
+    """Test score of an arm on a real set."""
+    name, arm, seed = job
+    here, (domain, _) = chapter(), REAL[name]
+    data = real_scenes(name)
+    steps = SIZES["long" if domain == "semantic" else "steps"]
+    model = here.train(domain, here.arms[arm], seed, data["train"], *here.rates_of(domain, arm), steps)
+    return {"test": here.score(model, data["test"])}
 
 
 def worker(task: tuple) -> tuple[tuple, dict]:
@@ -151,6 +197,21 @@ def keep_runs(folder: Path, processes: int, seeds: int) -> None:
     save("gpu", seeds, quantities, records)
 
 
+def keep_real(folder: Path, processes: int) -> None:
+    if not os.environ.get("MOE_DATA"):
+        raise SystemExit("MOE_DATA should name the folder with " + ", ".join(REAL))
+    jobs = [(name, arm, seed) for name in REAL for arm in REAL_ARMS for seed in range(REAL_SEEDS)]
+    records = run_all(real_run, jobs, folder / "real.jsonl", processes, "real")
+    quantities = {
+        f"{name} {arm} test": moe.quantity(
+            [records[name, arm, s]["scores"]["test"] for s in range(REAL_SEEDS)]
+        )
+        for name in REAL
+        for arm in REAL_ARMS
+    }
+    save("real", REAL_SEEDS, quantities, records)
+
+
 def save(scale: str, seeds: int, quantities: dict, records: dict[tuple, dict]) -> None:
     """Results with the commit that the runs were made from, and the time that all of them took."""
     commits = {record["commit"] for record in records.values()}
@@ -168,7 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("rates", "runs", "list"))
+    parser.add_argument("what", choices=("rates", "runs", "real", "list"))
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread each")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument(
@@ -179,8 +240,10 @@ def main() -> None:
         choose_rates(given.folder, given.processes)
     elif given.what == "runs":
         keep_runs(given.folder, given.processes, given.seeds)
+    elif given.what == "real":
+        keep_real(given.folder, given.processes)
     else:
-        for name in ("rates", "runs"):
+        for name in ("rates", "runs", "real"):
             records = done(given.folder / f"{name}.jsonl")
             minutes = sum(record["seconds"] for record in records.values()) / 60
             print(f"{name}: {len(records)} done, {minutes:.0f} minutes of one thread")

@@ -3,7 +3,9 @@
 import json
 
 import conv_lora_runs as runs
+import numpy as np
 import pytest
+from PIL import Image
 
 
 def double(job):
@@ -112,3 +114,23 @@ def test_every_committed_run_is_of_one_commit_that_is_clean():
         records = runs.done(runs.FOLDER / f"{name}.jsonl")
         assert records and len({record["commit"] for record in records.values()}) == 1
         assert not any(record["commit"].endswith("-dirty") for record in records.values())
+
+
+def test_real_sets_go_through_the_same_code(monkeypatch, tmp_path, results):
+    for split in ("train", "test"):
+        for kind in ("images", "masks"):
+            (tmp_path / "crackforest" / split / kind).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "crackforest" / split / "images" / f"{i}.png")
+            Image.fromarray(pixels[..., 0] // 128).save(
+                tmp_path / "crackforest" / split / "masks" / f"{i}.png"
+            )
+    (tmp_path / "crackforest" / "classes.txt").write_text("background\ncrack\n")
+    monkeypatch.setenv("MOE_DATA", str(tmp_path))
+    monkeypatch.setitem(runs.SIZES, "steps", 1)
+    scores = runs.real_run(("crackforest", "LoRA, rank 5", 0))
+    assert 0 <= scores["test"] <= 1
+    monkeypatch.delenv("MOE_DATA")
+    with pytest.raises(SystemExit, match="MOE_DATA should name the folder"):
+        runs.keep_real(tmp_path, 1)
