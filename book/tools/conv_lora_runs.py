@@ -78,10 +78,8 @@ def kept_run(job: tuple[str, str, int]) -> dict[str, float]:
 def real_scenes(name: str) -> dict:
     """The splits of a real set, as squares of 96 pixels, read once."""
     root = Path(os.environ["MOE_DATA"]).expanduser() / name
-    return {
-        split: Read(datasets.folder(root, split, size=96, fit="stretch", **REAL[name][1]))
-        for split in ("train", "test")
-    }
+    options = {"size": 96, "fit": "stretch", **REAL[name][1]}
+    return {split: Read(datasets.folder(root, split, **options)) for split in ("train", "test")}
 
 
 class Read:
@@ -202,13 +200,10 @@ def keep_real(folder: Path, processes: int) -> None:
         raise SystemExit("MOE_DATA should name the folder with " + ", ".join(REAL))
     jobs = [(name, arm, seed) for name in REAL for arm in REAL_ARMS for seed in range(REAL_SEEDS)]
     records = run_all(real_run, jobs, folder / "real.jsonl", processes, "real")
-    quantities = {
-        f"{name} {arm} test": moe.quantity(
-            [records[name, arm, s]["scores"]["test"] for s in range(REAL_SEEDS)]
-        )
-        for name in REAL
-        for arm in REAL_ARMS
-    }
+    found: dict[str, list[float]] = {}
+    for (name, arm, _), record in records.items():
+        found.setdefault(f"{name} {arm} test", []).append(record["scores"]["test"])
+    quantities = {name: moe.quantity(values) for name, values in found.items()}
     save("real", REAL_SEEDS, quantities, records)
 
 

@@ -117,16 +117,15 @@ def test_every_committed_run_is_of_one_commit_that_is_clean():
 
 
 def test_real_sets_go_through_the_same_code(monkeypatch, tmp_path, results):
+    root = tmp_path / "crackforest"
     for split in ("train", "test"):
         for kind in ("images", "masks"):
-            (tmp_path / "crackforest" / split / kind).mkdir(parents=True)
+            (root / split / kind).mkdir(parents=True)
         for i in range(3):
             pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "crackforest" / split / "images" / f"{i}.png")
-            Image.fromarray(pixels[..., 0] // 128).save(
-                tmp_path / "crackforest" / split / "masks" / f"{i}.png"
-            )
-    (tmp_path / "crackforest" / "classes.txt").write_text("background\ncrack\n")
+            Image.fromarray(pixels).save(root / split / "images" / f"{i}.png")
+            Image.fromarray(pixels[..., 0] // 128).save(root / split / "masks" / f"{i}.png")
+    (root / "classes.txt").write_text("0 background\n1 crack\n")
     monkeypatch.setenv("MOE_DATA", str(tmp_path))
     monkeypatch.setitem(runs.SIZES, "steps", 1)
     scores = runs.real_run(("crackforest", "LoRA, rank 5", 0))
