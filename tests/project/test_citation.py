@@ -98,8 +98,9 @@ def test_the_examples_in_the_readme_run(capsys):
     examples = re.findall(r"^```python\n(.*?)^```", read("README.md"), flags=re.M | re.S)
     exec(compile("\n".join(examples), "README.md", "exec"), {})
     shown = capsys.readouterr().out
-    assert len(examples) == 2 and shown.count("✓") == 3
+    assert len(examples) == 3 and shown.count("✓") == 3
     assert "torch.Size([4, 1, 96, 96]) torch.Size([4, 1, 3])" in shown
+    assert "trainable params: 503,616" in shown
 
 
 def test_links_and_pictures_of_the_readme_exist():
