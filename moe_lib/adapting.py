@@ -6,7 +6,6 @@ What is written to the folder of a run: ``run.json``, what was asked for; ``adap
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from moe_lib import backbones, heads, losses, metrics, pictures, plots
+from moe_lib import backbones, heads, losses, metrics, pictures, plots, runs
 from moe_lib.datasets.reading import IGNORE, DataError, list_files, read_image, read_mask
 from moe_lib.injection import inject, load_adapter, save_adapter, trainable_parameters
 from moe_lib.methods import Adapter, BitFit, ConvLoRA, LoRA, Open
@@ -186,20 +185,13 @@ def adapt(
     """
     out = Path(out).expanduser()
     asked = Asked(str(images), str(masks), **options)
-    if force:
-        for name in ("adapter", "training"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("run.json", "report.md"):
-            (out / name).unlink(missing_ok=True)
-    else:
-        _refuse(out, asked)
+    runs.check(out, asdict(asked), made=("adapter", "training", "report.md"), force=force)
     learnt, held_out = pairs(asked, backbones.registry.card("sam", asked.model).sizes.image)
     for data in (learnt, held_out):  # what is broken is said before anything is trained
         for i in tqdm(range(len(data)), desc="Reading", delay=2, leave=False):
             data.batch([i])
     model = asked.build()
-    with written_whole(out / "run.json") as unfinished:
-        unfinished.write_text(json.dumps(asdict(asked), indent=2) + "\n", encoding="utf-8")
+    runs.note(out, asdict(asked))
     recipe = Recipe(
         steps=asked.steps, batch=asked.batch, rate=asked.rate, parts={"mask_decoder": asked.decoder_rate},
         seed=asked.seed, every=max(asked.steps // 20, 1), patience=asked.patience,
@@ -213,24 +205,6 @@ def adapt(
     save_adapter(model, out / "adapter")
     report(out, asked, model, fitted, held_out)
     return fitted
-
-
-def _refuse(out: Path, asked: Asked) -> None:
-    """An error where a run would be overwritten, or mixed with another."""
-    if (out / "report.md").exists():
-        raise FileExistsError(f"{out} has a finished run; another folder, or --force to begin anew")
-    if not (out / "run.json").exists():
-        if out.exists() and any(out.iterdir()):
-            raise FileExistsError(f"{out} is not empty, and no run of moe-adapt; name another folder")
-        return
-    before = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    now = asdict(asked)
-    if other := [name for name in now if now[name] != before.get(name)]:
-        name = other[0]
-        raise FileExistsError(
-            f"in {out} lies a run with {name}={before.get(name)!r}, and {now[name]!r} is asked for; another "
-            f"folder, or --force to begin anew"
-        )
 
 
 @torch.no_grad()
@@ -303,7 +277,7 @@ def predict(
     Introduced in :doc:`/chapters/04_conv_lora`.
     """
     run, images, out = (Path(path).expanduser() for path in (run, images, out))
-    if not (run / "adapter").is_dir() or not (run / "run.json").is_file():
+    if not (run / "adapter").is_dir() or not (run / runs.ASKED).is_file():
         raise FileNotFoundError(f"{run} has no finished run of moe-adapt")
     if not images.is_dir():
         raise DataError(f"there is no folder {images}")
@@ -312,7 +286,7 @@ def predict(
         raise DataError(f"{images} has no pictures ({', '.join(SUFFIXES)})")
     if not force and (there := [name for name in files if (out / f"{name}.png").exists()]):
         raise FileExistsError(f"{out} has {len(there)} of the masks already; another folder, or --force")
-    asked = Asked(**json.loads((run / "run.json").read_text(encoding="utf-8")))
+    asked = Asked(**json.loads((run / runs.ASKED).read_text(encoding="utf-8")))
     where = pick_device(device)
     model = load_adapter(asked.build(), run / "adapter").eval().to(where)
     for name, path in tqdm(files.items(), desc="Predicting", delay=2):

@@ -49,27 +49,33 @@ class Recipe:
     Args:
         steps: Of the optimiser, AdamW.
         batch: Scenes of a step, on all devices together.
-        rate: The largest learning rate. It rises over ``warmup`` steps, or a tenth of all, and falls along a
-            cosine to a hundredth.
+        at_once: Scenes that go through the model together, where a device's share of a step is too large or a
+            loss is to see few of them; 0 for the whole share.
+        rate: The largest learning rate. It rises over ``warmup`` steps, or a tenth of all, and falls.
+        fall: ``"cosine"``, to a hundredth; or ``"line"``, straight to 0.
         parts: Largest rates of parts that have their own: ``{"mask_decoder": 3e-4}``.
         decay: Of weights; not of biases, norms and places.
         clip: The largest norm of a gradient.
         seed: Of the order of the scenes and everything random.
         every: Steps between two validations; 0 for a tenth of all.
         patience: Validations without a better score after which to stop; 0 never stops early.
+        eps: Of AdamW.
 
     Introduced in :doc:`/chapters/02_small_changes`.
     """
 
     steps: int = 500
     batch: int = 16
+    at_once: int = 0
     rate: float = 1e-3
+    fall: str = "cosine"
     decay: float = 1e-4
     warmup: int = 50
     clip: float = 1.0
     seed: int = 0
     every: int = 0
     patience: int = 0
+    eps: float = 1e-8
     parts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -78,6 +84,10 @@ class Recipe:
                 raise ValueError(f"{name} is a whole number from 1, got {getattr(self, name)!r}")
         if not self.rate > 0 or not self.clip > 0:
             raise ValueError(f"rate and clip are above 0, got {self.rate!r} and {self.clip!r}")
+        if self.fall not in ("cosine", "line"):
+            raise ValueError(f"fall is 'cosine' or 'line', got {self.fall!r}")
+        if not isinstance(self.at_once, int) or self.at_once < 0:
+            raise ValueError(f"at_once is a whole number from 0, got {self.at_once!r}")
 
 
 @dataclass
@@ -168,7 +178,7 @@ class _Run:
         self.folder = None if folder is None else Path(folder).expanduser()
         objective = _Objective(model.to(fabric.device), loss)
         parts = groups(model, recipe.decay, {name: r / recipe.rate for name, r in recipe.parts.items()})
-        optimiser = torch.optim.AdamW(parts, fused=fabric.device.type == "cuda")
+        optimiser = torch.optim.AdamW(parts, eps=recipe.eps, fused=fabric.device.type == "cuda")
         self.module, self.optimiser = fabric.setup(objective, optimiser)
         self.step, self.fitted, self.best = 0, Fitted(), {}
         if self.folder and (self.folder / STATE).exists():
@@ -201,21 +211,28 @@ class _Run:
     def one_step(self) -> dict[str, Tensor]:
         """The next step; what the loss told of it."""
         recipe, fabric = self.recipe, self.fabric
-        rate = recipe.rate * schedule(self.step, recipe)
+        rate = recipe.rate * schedule(self.step, recipe, recipe.fall)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         rows, _ = share_of(recipe, len(self.data), self.step, fabric.global_rank, fabric.world_size)
+        if hasattr(self.data, "epoch"):  # a folder draws its augmentations anew
+            self.data.epoch = self.step * recipe.batch // len(self.data)
         torch.manual_seed((recipe.seed * 1_000_003 + self.step) * 64 + fabric.global_rank)
         self.module.train()
-        values = self.module(self.data.batch(rows, fabric.device))
-        if "loss" not in values:
-            raise ValueError(f"of several values one is called 'loss'; got {', '.join(values)}")
         self.optimiser.zero_grad()
-        fabric.backward(values["loss"])
+        parts, told = rows.split(recipe.at_once or len(rows)), []
+        for i, part in enumerate(parts):
+            with fabric.no_backward_sync(self.module, enabled=i < len(parts) - 1):
+                values = self.module(self.data.batch(part, fabric.device))
+                if "loss" not in values:
+                    raise ValueError(f"of several values one is called 'loss'; got {', '.join(values)}")
+                share = len(part) / len(rows)
+                fabric.backward(values["loss"] * share)
+            told.append({name: value.detach() * share for name, value in values.items()})
         fabric.clip_gradients(self.module, self.optimiser, max_norm=recipe.clip, error_if_nonfinite=False)
         self.optimiser.step()
         self.step += 1
-        return {name: value.detach() for name, value in values.items()}
+        return {name: sum(one[name] for one in told) for name in told[0]}
 
     def _validate(self, sums: list[dict[str, Tensor]]) -> str:
         """A line of the history, the best so far, and the state on disk; the scores in words."""
@@ -339,12 +356,15 @@ def _order(seed: int, epoch: int, scenes: int) -> Tensor:
     return torch.randperm(scenes, generator=generator)
 
 
-def schedule(step: int, recipe: Any) -> float:
-    """Share of the learning rate: up in a straight line, then down along a cosine to a hundredth."""
+def schedule(step: int, recipe: Any, fall: str = "cosine") -> float:
+    """Share of the learning rate: up in a straight line, then down along a cosine or another line."""
     warmup = min(recipe.warmup, max(recipe.steps // 10, 1)) if recipe.steps else recipe.warmup
     if step < warmup:
         return (step + 1) / warmup
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warmup) / (recipe.steps - warmup))) / 2
+    gone = (step - warmup) / (recipe.steps - warmup)
+    if fall == "line":
+        return 1 - gone
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * gone)) / 2
 
 
 def groups(model: nn.Module, decay: float, factors: Mapping[str, float] = MappingProxyType({})) -> list[dict]:

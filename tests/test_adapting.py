@@ -152,7 +152,7 @@ def test_nothing_is_overwritten(finished, source, tmp_path):
     assert (copy / "report.md").read_text(encoding="utf-8") != before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="not empty, and no run of moe-adapt"):
+    with pytest.raises(FileExistsError, match="not empty, and has no run to go on with"):
         adapt(*source, tmp_path / "mine", **SHORT)
 
 

@@ -187,6 +187,41 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
     assert schedule(2, Recipe(steps=1000, warmup=5)) == pytest.approx(3 / 5)
 
 
+def test_the_rate_may_fall_in_a_line():
+    recipe = Recipe(steps=20, warmup=0, fall="line")
+    shares = [schedule(step, recipe, recipe.fall) for step in range(20)]
+    assert shares == pytest.approx([1 - step / 20 for step in range(20)])
+    with pytest.raises(ValueError, match="fall is 'cosine' or 'line'"):
+        Recipe(fall="steep")
+
+
+def test_scenes_may_go_through_the_model_a_few_at_once():
+    """A loss that is a mean does not notice; unequal parts count by their size."""
+    found, losses = {}, {}
+    for at_once in (0, 1, 3, 4):
+        model = train_run.plain_net()
+        fitted = fit(model, Lines(), loss, replace(RECIPE, at_once=at_once), device="cpu")
+        found[at_once] = model[0].weight.detach().clone()
+        losses[at_once] = [line["loss"] for line in fitted.history[1:]]
+    for at_once, weights in found.items():
+        torch.testing.assert_close(weights, found[0], rtol=1e-5, atol=1e-6)
+        assert losses[at_once] == pytest.approx(losses[0], rel=1e-5)
+    with pytest.raises(ValueError, match="at_once is a whole number"):
+        Recipe(at_once=-1)
+
+
+def test_augmentations_are_drawn_anew_in_each_epoch():
+    class Watched(Lines):
+        epoch, seen = 0, []
+
+        def batch(self, indices, device):
+            self.seen.append(self.epoch)
+            return super().batch(indices, device)
+
+    fit(train_run.plain_net(), Watched(), loss, RECIPE, device="cpu")
+    assert Watched.seen == [step * 4 // 10 for step in range(12)]
+
+
 def test_devices_share_what_one_would_take():
     recipe = Recipe(batch=6, seed=3)
     whole, seeds = share_of(recipe, 10, 4, 0, 1)

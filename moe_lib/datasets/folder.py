@@ -66,6 +66,7 @@ class Folder(torch.utils.data.Dataset):
         *,
         size: int | None = None,
         fit: str = "pad",
+        resample: str = "bilinear",
         augment: Augment | bool | None = None,
         ignore: Sequence[int] = (),
         class_map: str | Path | None = None,
@@ -81,13 +82,16 @@ class Folder(torch.utils.data.Dataset):
             )
         if fit not in ("pad", "stretch"):
             raise ValueError(f"fit is {fit!r}; should be 'pad' (keeps proportions) or 'stretch'")
+        if resample not in ("bilinear", "bicubic"):
+            raise ValueError(f"resample is {resample!r}; should be 'bilinear' or 'bicubic'")
         if set(sensors) - {"depth"} or (sensors and depth is None):
             raise ValueError(
                 f"sensors is {tuple(sensors)!r}; only 'depth' is known, and needs depth=DepthFormat(…)"
             )
         if (instances or text == "refs") and (class_map or ignore):
             raise ValueError("the masks hold instance ids here: class_map and ignore have no meaning")
-        self.root, self.split, self.size, self.fit, self.depth = Path(root), split, size, fit, depth
+        self.root, self.split, self.depth = Path(root), split, depth
+        self.size, self.fit, self.resample = size, fit, resample
         self.augment = Augment() if augment is True else augment or None
         self.sensors, self.epoch = tuple(sensors), 0
         self.instances = instances or text == "refs"
@@ -154,7 +158,7 @@ class Folder(torch.utils.data.Dataset):
         _, name, instance, lines = self._samples[index]
         image, mask, depth = self._read(name)
         random = self.augment.random(self.epoch, index) if self.augment else None
-        placement = plain(*mask.shape, self.size, self.fit)
+        placement = plain(*mask.shape, self.size, self.fit, self.resample)
         text = None
         if lines:  # the expression must stay true: see Augment
             text = lines[0] if random is None else lines[int(random.integers(len(lines)))]
@@ -244,6 +248,7 @@ def folder(root: str | Path, split: str, **options: Any) -> Folder:
         size: Side of the square that samples are brought to; None keeps the size of the files.
         fit: ``"pad"`` fits the longer side and pads below and right (mask 255, all else 0); ``"stretch"``
             gives up the proportions.
+        resample: How pictures are resized, ``"bilinear"`` or ``"bicubic"``; masks take the nearest pixel.
         augment: An :class:`Augment`, or True for the usual one.
         ignore: Class ids that become 255. If they are the last ones, their names leave ``classes``.
         class_map: Name of a file in the folder that merges classes; its ids are those ``ignore`` then means.

@@ -51,6 +51,7 @@ class Placement:
     """Resize to ``height × width``, mirror if ``flip``, and show it through a window of ``canvas`` pixels.
 
     The window's upper left corner is pixel (top, left) of the resized picture; outside of it is padding.
+    ``resample`` is "bilinear" or "bicubic".
     """
 
     height: int
@@ -59,14 +60,13 @@ class Placement:
     top: int = 0
     left: int = 0
     flip: bool = False
+    resample: str = "bilinear"
 
     def smooth(self, values: Tensor) -> Tensor:
-        """(C, H, W) float → (C, *canvas), bilinear with antialiasing; padding is 0."""
+        """(C, H, W) float → (C, *canvas), with antialiasing; padding is 0."""
         if values.shape[-2:] != (self.height, self.width):
             size = (self.height, self.width)
-            values = F.interpolate(values[None], size, mode="bilinear", antialias=True, align_corners=False)[
-                0
-            ]
+            values = F.interpolate(values[None], size, mode=self.resample, antialias=True)[0]
         return self._window(values, 0)
 
     def nearest(self, values: Tensor, fill: float) -> Tensor:
@@ -93,14 +93,15 @@ def _centres(old: int, new: int) -> Tensor:
     return (2 * torch.arange(new) + 1) * old // (2 * new)
 
 
-def plain(height: int, width: int, size: int | None, fit: str) -> Placement:
+def plain(height: int, width: int, size: int | None, fit: str, resample: str = "bilinear") -> Placement:
     """The whole picture on a square of ``size``: longer side fitted, padded below and right; or stretched."""
     if size is None:
-        return Placement(height, width, (height, width))
+        return Placement(height, width, (height, width), resample=resample)
     if fit == "stretch":
-        return Placement(size, size, (size, size))
+        return Placement(size, size, (size, size), resample=resample)
     zoom = size / max(height, width)
-    return Placement(max(1, round(height * zoom)), max(1, round(width * zoom)), (size, size))
+    height, width = max(1, round(height * zoom)), max(1, round(width * zoom))
+    return Placement(height, width, (size, size), resample=resample)
 
 
 def randomly(base: Placement, augment: Augment, random: np.random.Generator) -> Placement:
@@ -114,7 +115,7 @@ def randomly(base: Placement, augment: Augment, random: np.random.Generator) -> 
         round(float(s) * (inside - outside))
         for s, inside, outside in zip(shift, (height, width), base.canvas, strict=True)
     )
-    return Placement(height, width, base.canvas, top, left, flip)
+    return Placement(height, width, base.canvas, top, left, flip, base.resample)
 
 
 def jittered(image: Tensor, strength: float, random: np.random.Generator, *, colours: bool) -> Tensor:

@@ -5,12 +5,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tiny_sets import save
 
 from moe_lib.datasets import Augment, DepthFormat, folder
 from moe_lib.datasets.geometry import Placement, jittered, plain, randomly, renumbered, tight_boxes
 
 METRES = DepthFormat(bits=8, per_metre=100)
+RESAMPLED = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def test_padding(street):
@@ -73,6 +75,21 @@ def test_augmentation_keeps_everything_aligned(marked):
         assert near.median() < 0.2 and (near < 1).float().mean() > 0.6  # all but the borders between fields
         seen.add((int(mask[28, 28]), float(valid.float().mean())))
     assert len(seen) > 8
+
+
+def test_pictures_may_be_resized_by_cubes(marked):
+    """As Pillow has it, which antialiases too; masks do not change."""
+    kinds = {how: folder(marked, "train", size=24, fit="stretch", resample=how)[0] for how in RESAMPLED}
+    assert torch.equal(kinds["bilinear"]["mask"], kinds["bicubic"]["mask"])
+    file = next((marked / "train" / "images").iterdir())
+    for how, pillow in RESAMPLED.items():
+        with Image.open(file) as picture:
+            expected = np.asarray(picture.convert("RGB").resize((24, 24), pillow), np.float32) / 255
+        off = np.abs(kinds[how]["image"].permute(1, 2, 0).numpy() - expected).max()
+        assert off < 1.5 / 255
+    assert (kinds["bilinear"]["image"] - kinds["bicubic"]["image"]).abs().max() > 2 / 255
+    with pytest.raises(ValueError, match="resample is 'lanczos'"):
+        folder(marked, "train", resample="lanczos")
 
 
 def test_boxes_stay_tight(things):

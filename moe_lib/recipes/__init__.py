@@ -1,0 +1,1 @@
+"""How the papers trained, on real pictures: one script per paper."""
