@@ -1,21 +1,26 @@
 """The kept runs of chapter 04, by the chapter's own code: resumable, several at a time.
 
-    python book/tools/conv_lora_runs.py rates    -> book/results/04_conv_lora/rates.json
-    python book/tools/conv_lora_runs.py runs     -> book/results/04_conv_lora/gpu.json
-    MOE_DATA=FOLDER python book/tools/conv_lora_runs.py real    -> book/results/04_conv_lora/real.json
-    python book/tools/conv_lora_runs.py list
+    python book/tools/conv_lora_runs.py rates        learning rates, chosen on validation scenes
+    python book/tools/conv_lora_runs.py runs         the book's own figures
+    python book/tools/conv_lora_runs.py real         four real data sets
+    python book/tools/conv_lora_runs.py published    one of them by the paper's recipe
+    python book/tools/conv_lora_runs.py list         what is done
+
+They write rates.json, gpu.json, real.json and published.json to book/results/04_conv_lora. The last two need
+MOE_DATA=FOLDER with the sets.
 
 Each finished run is a line of a file in --folder, so that a run that was stopped, or killed, goes on where it
 was. `rates` chooses learning rates on validation scenes, with a seed that no result uses: the decoder's
 first, by itself, then with that rate the one of each method. `runs` trains every arm with every seed.
-`real` trains the pocket SAM on four real data sets, which have to be in FOLDER, with the rates of a domain of
-the pocket world that looks alike, and scores it on their test images.
+`real` trains the pocket SAM on the real sets with the rates of a domain of the pocket world that looks alike,
+and scores it on their test images; `published` as the paper's code does, of which nothing is cut but the SAM.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
+import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +33,7 @@ from tqdm import tqdm
 
 import moe_lib as moe
 from moe_lib import datasets
+from moe_lib.recipes import conv_lora as recipe
 from moe_lib.results import environment
 
 CHAPTER = "04_conv_lora"
@@ -45,6 +51,7 @@ REAL = {  # folder: the domain whose rates it takes, and how it is read
     "crackforest": ("roads", {}),
     "camvid": ("semantic", {"ignore": (11,)}),  # void
 }
+PUBLISHED = ("crackforest", "roads")  # the smallest of them, and the task whose recipe it takes
 
 
 @lru_cache(maxsize=1)
@@ -105,6 +112,15 @@ def real_run(job: tuple[str, str, int]) -> dict[str, float]:
     steps = SIZES["long" if domain == "semantic" else "steps"]
     model = here.train(domain, here.arms[arm], seed, data["train"], *here.rates_of(domain, arm), steps)
     return {"test": here.score(model, data["test"])}
+
+
+def published_run(job: tuple[str, str, int]) -> dict[str, float]:
+    """Test scores of a method that was trained by the paper's recipe, of which nothing is cut but the SAM."""
+    name, method, seed = job
+    root = Path(os.environ["MOE_DATA"]).expanduser() / name
+    with tempfile.TemporaryDirectory() as out:
+        sam = moe.backbones.sam("pocket")
+        return recipe.run(sam, PUBLISHED[1], [root], out, method=method, seed=seed, device="cpu")[name]
 
 
 def worker(task: tuple) -> tuple[tuple, dict]:
@@ -196,15 +212,26 @@ def keep_runs(folder: Path, processes: int, seeds: int) -> None:
 
 
 def keep_real(folder: Path, processes: int) -> None:
+    jobs = [(name, arm, seed) for name in REAL for arm in REAL_ARMS for seed in range(REAL_SEEDS)]
+    keep_on_pictures("real", real_run, jobs, folder, processes)
+
+
+def keep_published(folder: Path, processes: int) -> None:
+    methods = ("decoder", "lora", "conv_lora")
+    jobs = [(PUBLISHED[0], method, seed) for method in methods for seed in range(REAL_SEEDS)]
+    keep_on_pictures("published", published_run, jobs, folder, processes)
+
+
+def keep_on_pictures(what: str, work, jobs: list[tuple], folder: Path, processes: int) -> None:
     if not os.environ.get("MOE_DATA"):
         raise SystemExit("MOE_DATA should name the folder with " + ", ".join(REAL))
-    jobs = [(name, arm, seed) for name in REAL for arm in REAL_ARMS for seed in range(REAL_SEEDS)]
-    records = run_all(real_run, jobs, folder / "real.jsonl", processes, "real")
+    records = run_all(work, jobs, folder / f"{what}.jsonl", processes, what)
     found: dict[str, list[float]] = {}
     for (name, arm, _), record in records.items():
-        found.setdefault(f"{name} {arm} test", []).append(record["scores"]["test"])
+        for measure, value in record["scores"].items():
+            found.setdefault(f"{name} {arm} {measure}", []).append(value)
     quantities = {name: moe.quantity(values) for name, values in found.items()}
-    save("real", REAL_SEEDS, quantities, records)
+    save(what, REAL_SEEDS, quantities, records)
 
 
 def save(scale: str, seeds: int, quantities: dict, records: dict[tuple, dict]) -> None:
@@ -224,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("rates", "runs", "real", "list"))
+    parser.add_argument("what", choices=("rates", "runs", "real", "published", "list"))
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread each")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument(
@@ -237,8 +264,10 @@ def main() -> None:
         keep_runs(given.folder, given.processes, given.seeds)
     elif given.what == "real":
         keep_real(given.folder, given.processes)
+    elif given.what == "published":
+        keep_published(given.folder, given.processes)
     else:
-        for name in ("rates", "runs", "real"):
+        for name in ("rates", "runs", "real", "published"):
             records = done(given.folder / f"{name}.jsonl")
             minutes = sum(record["seconds"] for record in records.values()) / 60
             print(f"{name}: {len(records)} done, {minutes:.0f} minutes of one thread")

@@ -18,7 +18,7 @@ CHAPTER = lift(
     *("Bottleneck", "Expert", "Router", "Mixture", "the_librarys", "rows_read", "ShuffledLinear", "Shuffled"),
     *("arms", "plan", "pair_distances", "attention_distance", "thirds", "look_inside", "score", "energy_map"),
     *("values_of", "gain", "own_scale", "measure", "kept_runs", "in_turns", "ratios_of"),
-    *("task_loss", "train"),
+    *("task_loss", "train", "as_published", "PAPERS_SETS"),
     *("more_than_lora", "combined", "excess", "reading", "fast", "least", "told", "encoder_gflop"),
     compute=["arms"],
     where=torch.device("cpu"),
@@ -242,3 +242,30 @@ def test_a_router_that_is_told():
     assert torch.equal(gates.detach(), F.one_hot(logits.argmax(-1), 8).float())
     gates.sum().backward()
     assert logits.grad.any()
+
+
+def test_the_papers_sets_run_as_published(tmp_path, monkeypatch, capsys):
+    """Every task that has its folders, with three methods; what is done is kept, what is missing is said."""
+    calls = []
+
+    def run(sam, task, roots, folder, *, method, **how):
+        calls.append((sam, task, [root.name for root in roots], method, how))
+        folder.mkdir(parents=True)
+        (folder / "scores.json").write_text('{"scores": {"x": {"iou": 0.5}}}')
+
+    monkeypatch.setattr(CHAPTER.paper, "run", run)
+    monkeypatch.setattr(CHAPTER, "out", str(tmp_path / "out"), raising=False)
+    monkeypatch.setattr(moe.backbones, "sam", lambda *which: which)
+    for name in ("kvasir", "cvc_clinicdb", "trans10k"):
+        (tmp_path / name).mkdir()
+    found = CHAPTER.as_published(tmp_path, "file.pth", device="cpu")
+    methods = ("decoder", "lora", "conv_lora")
+    assert calls == [
+        (("vit_h", "file.pth"), task, names, method, {"device": "cpu"})
+        for task, names in (("polyps", ["kvasir", "cvc_clinicdb"]), ("transparent", ["trans10k"]))
+        for method in methods
+    ]
+    assert found["polyps", "lora"] == {"x": {"iou": 0.5}} and len(found) == 6
+    assert capsys.readouterr().out.count("left out") == 5
+    assert CHAPTER.as_published(tmp_path, "file.pth") == found and len(calls) == 6
+    assert CHAPTER.PAPERS_SETS.keys() == CHAPTER.paper.TASKS.keys()

@@ -1,5 +1,6 @@
 """The kept runs of chapter 04: what is done is not done again, what was cut short is; one commit for all."""
 
+import dataclasses
 import json
 
 import conv_lora_runs as runs
@@ -110,15 +111,17 @@ def test_the_chapters_own_code_is_what_runs(monkeypatch, tmp_path):
 
 
 def test_every_committed_run_is_of_one_commit_that_is_clean():
-    for name in ("rates", "runs"):
+    for name in ("rates", "runs", "real", "published"):
         records = runs.done(runs.FOLDER / f"{name}.jsonl")
         assert records and len({record["commit"] for record in records.values()}) == 1
         assert not any(record["commit"].endswith("-dirty") for record in records.values())
 
 
-def test_real_sets_go_through_the_same_code(monkeypatch, tmp_path, results):
+@pytest.fixture
+def cracks(monkeypatch, tmp_path):
+    """A folder like the real one, of noise."""
     root = tmp_path / "crackforest"
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         for kind in ("images", "masks"):
             (root / split / kind).mkdir(parents=True)
         for i in range(3):
@@ -127,9 +130,28 @@ def test_real_sets_go_through_the_same_code(monkeypatch, tmp_path, results):
             Image.fromarray(pixels[..., 0] // 128).save(root / split / "masks" / f"{i}.png")
     (root / "classes.txt").write_text("0 background\n1 crack\n")
     monkeypatch.setenv("MOE_DATA", str(tmp_path))
+
+
+def test_real_sets_go_through_the_same_code(monkeypatch, cracks):
     monkeypatch.setitem(runs.SIZES, "steps", 1)
     scores = runs.real_run(("crackforest", "LoRA, rank 5", 0))
-    assert 0 <= scores["test"] <= 1
-    monkeypatch.delenv("MOE_DATA")
-    with pytest.raises(SystemExit, match="MOE_DATA should name the folder"):
-        runs.keep_real(tmp_path, 1)
+    assert scores.keys() == {"test"} and 0 <= scores["test"] <= 1
+
+
+def test_the_papers_recipe_is_that_of_the_library(monkeypatch, cracks, serial, tmp_path, results):
+    tasks = runs.recipe.TASKS
+    monkeypatch.setitem(tasks, "roads", dataclasses.replace(tasks["roads"], epochs=1))
+    scores = runs.published_run(("crackforest", "conv_lora", 0))
+    assert scores.keys() == {"iou", "dice"} and all(0 <= value <= 1 for value in scores.values())
+    monkeypatch.setattr(runs, "published_run", lambda job: {"iou": 0.1 * job[2], "dice": 0.5})
+    runs.keep_published(tmp_path / "kept", 1)
+    assert serial == [("crackforest", m, s) for m in ("decoder", "lora", "conv_lora") for s in range(3)]
+    kept = json.loads((results / "published.json").read_text())
+    assert kept["quantities"]["crackforest lora iou"]["estimate"] == pytest.approx(0.1)
+
+
+def test_without_the_data_one_is_told(monkeypatch, tmp_path):
+    monkeypatch.delenv("MOE_DATA", raising=False)
+    for keep in (runs.keep_real, runs.keep_published):
+        with pytest.raises(SystemExit, match="MOE_DATA should name the folder"):
+            keep(tmp_path, 1)
