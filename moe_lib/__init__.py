@@ -28,7 +28,7 @@ _LATER = {
         "trainable_parameters", "unmerge",
     ),
     "moe_lib.methods.base": ("Adapted", "Method"),
-    "moe_lib.methods": ("VPT", "Adapter", "BitFit", "ConvLoRA", "Full", "LoRA", "Open"),
+    "moe_lib.methods": ("VPT", "AdaRoute", "Adapter", "BitFit", "ConvLoRA", "Full", "LPMoE", "LoRA", "Open"),
     "moe_lib.methods.conv_lora": ("ConvLoRALinear",),
     "moe_lib.routing": ("balance_loss", "watch_routing"),
     "moe_lib.train": ("Fitted", "Recipe", "evaluate", "fit"),
@@ -37,6 +37,7 @@ _MODULES = ("backbones", "heads", "losses", "methods", "metrics", "routing")
 
 __all__ = [
     "VPT",
+    "AdaRoute",
     "Adapted",
     "Adapter",
     "BitFit",
@@ -45,6 +46,7 @@ __all__ = [
     "Counts",
     "Fitted",
     "Full",
+    "LPMoE",
     "LoRA",
     "Method",
     "Open",

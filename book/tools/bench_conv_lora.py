@@ -189,6 +189,7 @@ def main() -> None:
             "cuda, bf16": {"bf16": True},
             "cuda, bf16, compiled": {"bf16": True, "compiled": True},
         }
+    began = environment(list(devices)[-1].split(",")[0])  # of the code that was loaded, whatever comes later
     found: dict[str, dict] = {}
     for kind, options in devices.items():
         device = kind.split(",")[0]
@@ -198,7 +199,7 @@ def main() -> None:
             found.setdefault(kind, {})[name] = bench(size, device, repeats, name, **options)
     record = {
         "command": "python book/tools/bench_conv_lora.py",
-        "environment": environment(list(devices)[-1].split(",")[0]),
+        "environment": began,
         "devices": found,
     }
     print(table(record))

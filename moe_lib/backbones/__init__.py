@@ -1,9 +1,35 @@
 """Frozen models to build on, pocket and real ones by name."""
 
+import importlib
+
 from moe_lib.backbones.build import mae, sam
 from moe_lib.backbones.encoder import ImageEncoder
 from moe_lib.backbones.mae import Mae
 from moe_lib.backbones.registry import Card, Catalogue, available
 from moe_lib.backbones.sam import Masks, Sam, Sizes
 
-__all__ = ["Card", "Catalogue", "ImageEncoder", "Mae", "Masks", "Sam", "Sizes", "available", "mae", "sam"]
+__all__ = [
+    "Card",
+    "Catalogue",
+    "ImageEncoder",
+    "Mae",
+    "Masks",
+    "PlainVit",
+    "Sam",
+    "Sizes",
+    "Staged",
+    "available",
+    "mae",
+    "sam",
+]
+
+_LATER = {
+    "PlainVit": "plain",
+    "Staged": "staged",
+}  # imported when they are asked for: they bring timm, which takes seconds
+
+
+def __getattr__(name: str):
+    if name in _LATER:
+        return getattr(importlib.import_module(f"moe_lib.backbones.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

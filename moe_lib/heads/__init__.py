@@ -1,6 +1,18 @@
 """Heads: from the features of a backbone to masks and classes."""
 
+from moe_lib.heads.mask2former import Mask2FormerHead
+from moe_lib.heads.pyramid import Dense, PyramidHead, Segmenter
 from moe_lib.heads.semantic import DECODER, Segments, SemanticSam
 from moe_lib.heads.set_loss import matched, set_loss
 
-__all__ = ["DECODER", "Segments", "SemanticSam", "matched", "set_loss"]
+__all__ = [
+    "DECODER",
+    "Dense",
+    "Mask2FormerHead",
+    "PyramidHead",
+    "Segmenter",
+    "Segments",
+    "SemanticSam",
+    "matched",
+    "set_loss",
+]

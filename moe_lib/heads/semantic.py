@@ -34,6 +34,7 @@ class Segments:
     logits: Tensor
     classes: Tensor | None
     small: Tensor  # the logits as they left the decoder, (B, Q, 4h, 4w)
+    before: tuple["Segments", ...] = ()  # of the decoder's earlier layers, to be trained as well
 
     def probabilities(self) -> Tensor:
         """Of each class at each pixel, ``(B, K, H, W)``: what masks say, weighted by what they are masks of.
@@ -44,6 +45,11 @@ class Segments:
         if self.classes is None:
             return inside
         return torch.einsum("bqk,bqhw->bkhw", self.classes.softmax(-1)[..., :-1], inside)
+
+    def enlarged(self, size: tuple[int, int]) -> "Segments":
+        """The same with logits of so many pixels."""
+        large = F.interpolate(self.small, size, mode="bilinear", align_corners=False)
+        return Segments(large, self.classes, self.small, tuple(part.enlarged(size) for part in self.before))
 
     def labels(self) -> Tensor:
         """The class of each pixel, ``(B, H, W)`` int64."""
@@ -87,8 +93,7 @@ class SemanticSam(Embedder):
         embedding = self.embed(image)
         nothing = self.prompt_encoder.no_mask_embed.weight[..., None, None]
         small, classes = self.mask_decoder(embedding + nothing, self.prompt_encoder.get_dense_pe())
-        large = F.interpolate(small, image.shape[-2:], mode="bilinear", align_corners=False)
-        return Segments(large, classes, small)
+        return Segments(small, classes, small).enlarged(image.shape[-2:])
 
 
 class PromptlessDecoder(nn.Module):

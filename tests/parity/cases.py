@@ -29,10 +29,11 @@ def cases(method: str, has: str) -> pytest.MarkDecorator:
 
 
 def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
-    """The configuration of a case, and its arrays."""
+    """The configuration of a case, if it has one, and its arrays."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {key: torch.from_numpy(np.asarray(v)) for key, v in file.items() if v.dtype.kind in "biuf"}
-        return json.loads(str(file["meta"])), arrays
+        found = next((str(file[key]) for key in ("meta", "config", "config_json") if key in file), "{}")
+        return json.loads(found), arrays
 
 
 def absent(path: Path, name: str) -> set[str]:

@@ -1,0 +1,257 @@
+"""AdaRoute, also called ParaX: adapters whose weights are mixed for each picture, from a pool of many.
+
+Shapes: B pictures, L = H × W tokens of C channels, r channels in the bottleneck, M experts of each of the
+roles: the maps down and up, and a depthwise kernel of each size.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from timm.models.convnext import ConvNeXtBlock
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from moe_lib.methods.base import Adapted, Method, Names
+from moe_lib.routing import Routed, dense, router_logits
+
+
+@dataclass(frozen=True)
+class AdaRoute(Method):
+    """Adapters after each block, and one pool of experts for all of a stage :cite:`lou2026adaroute`.
+
+    The targets are the sequences of blocks of timm's ViT, Swin and ConvNeXt. In Swin a block has two
+    adapters, after attention and after MLP. The norms of a :class:`moe_lib.backbones.Staged` model are
+    trained as well. Defaults are those of the published code.
+
+    Args:
+        rank: r.
+        kernels: Sizes of the depthwise kernels, in their order; none leaves them out.
+        hidden: Width of a router.
+        experts: M; as many as the stage has blocks, if it is left out.
+        conv: Convolutions; without them only the maps down and up are routed.
+        temperature: Let each role learn how sharp its gates are.
+        scaled: Learn a scale and an offset of each channel of the output.
+        shortcut: Learn them of the shortcut, too.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
+
+    rank: int = 128
+    kernels: Sequence[int] = (3, 5, 7)
+    hidden: int = 16
+    experts: int | None = None
+    conv: bool = True
+    temperature: bool = False
+    scaled: bool = True
+    shortcut: bool = True
+    targets: Names = field(default=r"(.*\.)?blocks", kw_only=True)
+
+    def __post_init__(self):
+        object.__setattr__(self, "kernels", tuple(self.kernels))
+        for name in ("rank", "hidden", "experts"):
+            value = getattr(self, name)
+            if (value is not None or name != "experts") and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} is a whole number from 1, got {value!r}")
+        if wrong := [k for k in self.kernels if not isinstance(k, int) or k < 1 or k % 2 == 0]:
+            raise ValueError(f"kernels have an odd number of rows, got {wrong[0]!r}")
+
+    def wrap(self, module: nn.Module, name: str) -> "RoutedBlocks":
+        if not isinstance(module, (nn.Sequential, nn.ModuleList)) or not len(module):
+            kind = type(module).__name__
+            raise TypeError(f"AdaRoute adapts a sequence of blocks, and {name!r} is a {kind}")
+        return RoutedBlocks(module, self)
+
+    def opened(self, model: nn.Module) -> list[str]:
+        return [name for name, _ in model.named_parameters() if "stage_norms." in f".{name}"]
+
+    def hooks(self, model: nn.Module) -> list[RemovableHandle]:
+        """A ViT's blocks do not know how their tokens lie, nor which of them are no part of the picture."""
+        found = []
+        for vit in model.modules():
+            blocks = getattr(vit, "blocks", None)
+            if isinstance(blocks, RoutedBlocks) and hasattr(vit, "num_prefix_tokens"):
+                blocks.besides = vit.num_prefix_tokens
+
+                def tell(embed: nn.Module, inputs: tuple, _output: object, blocks=blocks) -> None:
+                    blocks.grid = tuple(
+                        n // p for n, p in zip(inputs[0].shape[-2:], embed.patch_size, strict=True)
+                    )
+
+                found.append(vit.patch_embed.register_forward_hook(tell))
+        return found
+
+
+class ExpertCenter(nn.Module):
+    """The pool of a stage: M candidates for each role."""
+
+    def __init__(self, channels: int, method: AdaRoute, experts: int):
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(experts, method.rank, channels))
+        self.up = nn.Parameter(torch.empty(experts, channels, method.rank))
+        sizes = method.kernels if method.conv else ()
+        self.kernels = nn.ParameterList(torch.empty(experts, method.rank, 1, k, k) for k in sizes)
+        for values in self.parameters():
+            nn.init.trunc_normal_(values, std=0.02)
+
+    def roles(self) -> list[Tensor]:
+        """The candidates in the order of the gates, each ``(M, …)``."""
+        return [self.down, self.up, *self.kernels]
+
+
+class Role(Routed):
+    """The gates of one role: a softmax over its experts, ``(B, M)``."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        gates, self.routing = dense(logits)
+        return gates
+
+
+class RoutedAdapter(nn.Module):
+    """A bottleneck whose weights are mixed for each picture: tokens ``(B, L, C)`` → the same.
+
+    It owns its router and what does not depend on the picture; the experts are handed to it.
+    """
+
+    def __init__(self, channels: int, method: AdaRoute, experts: int):
+        super().__init__()
+        rank, kernels = method.rank, method.kernels if method.conv else ()
+        self.rank, self.sizes, self.conv = rank, kernels, method.conv
+        names = ["down", "up", *(f"kernel{k}" for k in kernels)]
+        self.norm, self.gamma = nn.LayerNorm(channels), nn.Parameter(torch.full((channels,), 1e-5))
+        self.router = nn.Sequential(
+            nn.Linear(channels, method.hidden), nn.GELU(), nn.Linear(method.hidden, len(names) * experts)
+        )
+        self.roles = nn.ModuleDict({name: Role() for name in names})
+        self.mix = nn.Linear(rank, rank)
+        if method.conv:
+            same = {"padding": 1, "groups": channels}
+            self.before = nn.Conv2d(channels, channels, 3, **same)
+            self.after = nn.Conv2d(channels, channels, 3, **same)
+        if kernels:
+            self.attention = nn.Linear(rank, len(kernels))  # over the sizes
+            self.again = nn.Parameter(torch.ones(2 * (len(kernels) - 1)))
+        scale = torch.zeros(len(names))
+        if method.temperature:
+            self.logit_scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("logit_scale", scale)
+        for name, wanted in (("out", method.scaled), ("short", method.shortcut)):
+            for what, value in (("scale", 1.0), ("offset", 0.0)):
+                values = nn.Parameter(torch.full((channels,), value)) if wanted else None
+                self.register_parameter(f"{name}_{what}", values)
+        for layer in self.modules():
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                bound = 1 / math.sqrt(layer.weight[0].numel())
+                nn.init.uniform_(layer.weight, -bound, bound)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, center: ExpertCenter, grid: tuple[int, int] | None = None) -> Tensor:
+        """``grid`` is H and W; it is not needed without convolutions."""
+        if self.conv and (grid is None or math.prod(grid) != x.shape[1]):
+            raise ValueError(f"{x.shape[1]} tokens do not lie on a grid of {grid}")
+        u = x + self.gamma * self.norm(x)
+        if self.conv:
+            u = u + self._near(self.before, u, grid)
+        down, up, *kernels = self.mixed(u, center)
+        d = u @ down.mT  # (B, L, r)
+        m = d + (self._scales(d, kernels, grid) if kernels else d)  # without kernels, twice d: as published
+        m = F.gelu(m + self.mix(m))
+        y = m @ up.mT
+        if self.conv:
+            y = y + self._near(self.after, y, grid)
+        return _affine(y, self.out_scale, self.out_offset) + _affine(x, self.short_scale, self.short_offset)
+
+    def mixed(self, u: Tensor, center: ExpertCenter) -> list[Tensor]:
+        """The weights of each picture, one role after the other, each ``(B, …)``."""
+        logits = router_logits(self.router, u.mean(1)).unflatten(-1, (len(self.roles), -1))
+        logits = logits * self.logit_scale.exp()[:, None]
+        found = []
+        for i, (role, experts) in enumerate(zip(self.roles.values(), center.roles(), strict=True)):
+            gates = role(logits[:, i]).to(experts.dtype)
+            found.append((gates @ experts.flatten(1)).unflatten(-1, experts.shape[1:]).to(u.dtype))
+        return found
+
+    def _scales(self, d: Tensor, kernels: list[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Kernels one after the other, each also fed with what entered the first; weighted at each place."""
+        first = last = d.mT.unflatten(-1, grid)
+        found = []
+        for i, kernel in enumerate(kernels):
+            if i:
+                last = self.again[2 * i - 2] * first + self.again[2 * i - 1] * last
+            last = _depthwise(last, kernel)
+            found.append(last)
+        if len(found) == 1:
+            return last.flatten(2).mT
+        tokens = [z.flatten(2).mT for z in found]
+        shares = self.attention(sum(tokens)).softmax(-1)  # (B, L, n)
+        return sum(shares[..., i : i + 1] * z for i, z in enumerate(tokens))
+
+    @staticmethod
+    def _near(conv: nn.Conv2d, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        return conv(x.mT.unflatten(-1, grid)).flatten(2).mT
+
+
+def _depthwise(x: Tensor, kernels: Tensor) -> Tensor:
+    """A kernel for each picture and channel, in one call: ``(B, r, H, W)``, ``(B, r, 1, k, k)``."""
+    b, r = x.shape[:2]
+    flat = F.conv2d(x.reshape(1, b * r, *x.shape[2:]), kernels.flatten(0, 1), padding="same", groups=b * r)
+    return flat.view(x.shape)
+
+
+def _affine(x: Tensor, scale: Tensor | None, offset: Tensor | None) -> Tensor:
+    return x if scale is None else scale * x + offset
+
+
+class RoutedBlocks(Adapted):
+    """Blocks of one stage, with adapters after them that share one pool."""
+
+    besides = 0  # tokens in front that are no part of the picture; they pass by
+    grid: tuple[int, int] | None = None  # H and W, where the tokens do not tell
+
+    def __init__(self, base: nn.Sequential | nn.ModuleList, method: AdaRoute):
+        super().__init__(base)
+        channels, experts = _channels(base[0]), method.experts or len(base)
+        twice = 2 if isinstance(base[0], SwinTransformerBlock) else 1
+        with torch.device(next(base.parameters()).device):
+            self.center = ExpertCenter(channels, method, experts)
+            self.adapters = nn.ModuleList(
+                RoutedAdapter(channels, method, experts) for _ in range(twice * len(base))
+            )
+
+    def adapted(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.base):
+            if isinstance(block, SwinTransformerBlock):
+                x = self._swin(block, x, *self.adapters[2 * i : 2 * i + 2])
+            elif isinstance(block, ConvNeXtBlock):
+                x = block(x)
+                tokens = self.adapters[i](x.flatten(2).mT, self.center, tuple(x.shape[-2:]))
+                x = tokens.mT.unflatten(-1, x.shape[-2:])
+            else:
+                x = block(x)
+                own, tokens = x[:, : self.besides], x[:, self.besides :]
+                x = torch.cat([own, self.adapters[i](tokens, self.center, self.grid)], 1)
+        return x
+
+    def _swin(self, block: SwinTransformerBlock, x: Tensor, *adapters: RoutedAdapter) -> Tensor:
+        """timm's block with an adapter after either half; ``(B, H, W, C)``."""
+        grid = tuple(x.shape[1:3])
+        x = (x + block.drop_path1(block._attn(block.norm1(x)))).flatten(1, 2)
+        x = adapters[0](x, self.center, grid)
+        x = x + block.drop_path2(block.mlp(block.norm2(x)))
+        return adapters[1](x, self.center, grid).unflatten(1, grid)
+
+
+def _channels(block: nn.Module) -> int:
+    for name in ("dim", "conv_dw", "norm1"):
+        part = getattr(block, name, None)
+        if isinstance(part, int):
+            return part
+        if isinstance(part, nn.Conv2d):
+            return part.out_channels
+        if isinstance(part, nn.LayerNorm):
+            return part.normalized_shape[0]
+    raise TypeError(f"AdaRoute knows blocks of timm's ViT, Swin and ConvNeXt; got a {type(block).__name__}")
