@@ -28,7 +28,9 @@ _LATER = {
         "trainable_parameters", "unmerge",
     ),
     "moe_lib.methods.base": ("Adapted", "Method"),
-    "moe_lib.methods": ("VPT", "AdaRoute", "Adapter", "BitFit", "ConvLoRA", "Full", "LPMoE", "LoRA", "Open"),
+    "moe_lib.methods": (
+        "VPT", "AdaRoute", "Adapter", "BitFit", "ConvLoRA", "Full", "LPMoE", "LoRA", "MLESAM", "Open",
+    ),
     "moe_lib.methods.conv_lora": ("ConvLoRALinear",),
     "moe_lib.routing": ("balance_loss", "watch_routing"),
     "moe_lib.train": ("Fitted", "Recipe", "evaluate", "fit"),
@@ -36,6 +38,7 @@ _LATER = {
 _MODULES = ("backbones", "heads", "losses", "methods", "metrics", "routing")
 
 __all__ = [
+    "MLESAM",
     "VPT",
     "AdaRoute",
     "Adapted",

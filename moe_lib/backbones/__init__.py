@@ -11,6 +11,7 @@ from moe_lib.backbones.sam import Masks, Sam, Sizes
 __all__ = [
     "Card",
     "Catalogue",
+    "Hiera",
     "ImageEncoder",
     "Mae",
     "Masks",
@@ -23,10 +24,8 @@ __all__ = [
     "sam",
 ]
 
-_LATER = {
-    "PlainVit": "plain",
-    "Staged": "staged",
-}  # imported when they are asked for: they bring timm, which takes seconds
+# Imported when they are asked for: they bring timm, which takes seconds.
+_LATER = {"Hiera": "hiera", "PlainVit": "plain", "Staged": "staged"}
 
 
 def __getattr__(name: str):

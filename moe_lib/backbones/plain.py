@@ -27,7 +27,7 @@ class PlainVit(nn.Module):
         vit: The model, with its weights. Its head is not used.
         mean, std: Of the pixels it was trained on; ImageNet's, if they are left out.
 
-    Introduced in :doc:`/reference`.
+    Introduced in :doc:`/book/other_methods`.
     """
 
     def __init__(self, vit: nn.Module, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):

@@ -44,7 +44,7 @@ class LPMoE(Method):
         drop_path: Share of pictures that an FFN leaves as they are, in training.
         eps: Of the layer norms.
 
-    Introduced in :doc:`/reference`.
+    Introduced in :doc:`/book/other_methods`.
     """
 
     planes: int = 64
