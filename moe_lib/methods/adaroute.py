@@ -5,11 +5,14 @@ roles: the maps down and up, and a depthwise kernel of each size.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from segment_anything.modeling import image_encoder as sam_vit
+from timm.models import vision_transformer as timm_vit
 from timm.models.convnext import ConvNeXtBlock
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
@@ -23,7 +26,7 @@ from moe_lib.routing import Routed, dense, router_logits
 class AdaRoute(Method):
     """Adapters after each block, and one pool of experts for all of a stage :cite:`lou2026adaroute`.
 
-    The targets are the sequences of blocks of timm's ViT, Swin and ConvNeXt. In Swin a block has two
+    The targets are the sequences of blocks of ViT (timm's, SAM's), Swin and ConvNeXt. In Swin a block has two
     adapters, after attention and after MLP. The norms of a :class:`moe_lib.backbones.Staged` model are
     trained as well. Defaults are those of the published code.
 
@@ -223,18 +226,29 @@ class RoutedBlocks(Adapted):
             )
 
     def adapted(self, x: Tensor) -> Tensor:
-        for i, block in enumerate(self.base):
-            if isinstance(block, SwinTransformerBlock):
-                x = self._swin(block, x, *self.adapters[2 * i : 2 * i + 2])
-            elif isinstance(block, ConvNeXtBlock):
-                x = block(x)
-                tokens = self.adapters[i](x.flatten(2).mT, self.center, tuple(x.shape[-2:]))
-                x = tokens.mT.unflatten(-1, x.shape[-2:])
-            else:
-                x = block(x)
-                own, tokens = x[:, : self.besides], x[:, self.besides :]
-                x = torch.cat([own, self.adapters[i](tokens, self.center, self.grid)], 1)
+        for block in self:
+            x = block(x)
         return x
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, i: int) -> Callable[[Tensor], Tensor]:
+        """A block with its adapters, for a model that goes through its blocks itself."""
+        block = self.base[i]
+        return partial(self._routed, i % len(self), block) if self.enabled else block
+
+    def _routed(self, i: int, block: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(block, SwinTransformerBlock):
+            return self._swin(block, x, *self.adapters[2 * i : 2 * i + 2])
+        x, adapter = block(x), self.adapters[i]
+        if isinstance(block, ConvNeXtBlock):
+            return adapter(x.flatten(2).mT, self.center, tuple(x.shape[-2:])).mT.unflatten(-1, x.shape[-2:])
+        if x.ndim == 4:  # (B, H, W, C)
+            grid = tuple(x.shape[1:3])
+            return adapter(x.flatten(1, 2), self.center, grid).unflatten(1, grid)
+        own, tokens = x[:, : self.besides], x[:, self.besides :]
+        return torch.cat([own, adapter(tokens, self.center, self.grid)], 1)
 
     def _swin(self, block: SwinTransformerBlock, x: Tensor, *adapters: RoutedAdapter) -> Tensor:
         """timm's block with an adapter after either half; ``(B, H, W, C)``."""
@@ -246,12 +260,10 @@ class RoutedBlocks(Adapted):
 
 
 def _channels(block: nn.Module) -> int:
-    for name in ("dim", "conv_dw", "norm1"):
-        part = getattr(block, name, None)
-        if isinstance(part, int):
-            return part
-        if isinstance(part, nn.Conv2d):
-            return part.out_channels
-        if isinstance(part, nn.LayerNorm):
-            return part.normalized_shape[0]
-    raise TypeError(f"AdaRoute knows blocks of timm's ViT, Swin and ConvNeXt; got a {type(block).__name__}")
+    if isinstance(block, SwinTransformerBlock):
+        return block.dim
+    if isinstance(block, ConvNeXtBlock):
+        return block.conv_dw.out_channels
+    if isinstance(block, (timm_vit.Block, sam_vit.Block)):
+        return block.norm1.normalized_shape[0]
+    raise TypeError(f"AdaRoute knows blocks of ViT, Swin and ConvNeXt; got a {type(block).__name__}")

@@ -1,9 +1,12 @@
 """The benchmark of Conv-LoRA: four layers of the same weights, timed in turns, and memory that is held."""
 
+import json
+
 import bench_conv_lora
 import pytest
 import torch
-from bench_conv_lora import bench, difference, layers, most_held, once, table
+from bench_conv_lora import FILE, bench, difference, layers, most_held, once, table
+from freshness import ROOT
 
 
 def test_the_layers_are_the_same_where_they_should_be():
@@ -62,3 +65,29 @@ def test_the_table():
     text = table({"devices": {"cpu": {"pocket, 12 × 12": one, "ViT-L, 64 × 64": one}}})
     assert "literal      8.00 (4.00)" in text and "(1.50, bar 1.6)" in text and "(1.50, bar 1.02)" in text
     assert "memory 1.100 of LoRA's, bar 1.05" in text
+
+
+def test_the_chapter_says_what_was_measured():
+    """The numbers in the text of chapter 04 are those of the file."""
+    record = json.loads((ROOT / FILE).read_text(encoding="utf-8"))
+    assert not record["environment"]["commit"].endswith("-dirty")
+    kept = record["devices"]["cpu"]
+    notebook = (ROOT / "chapters" / "04_conv_lora.ipynb").read_text(encoding="utf-8")
+
+    def over_lora(form, what):
+        ratios = {name: row[what][form] / row[what]["LoRA"] for name, row in kept.items()}
+        pocket = [ratio for name, ratio in ratios.items() if name.startswith("pocket")]
+        large = [ratio for name, ratio in ratios.items() if not name.startswith("pocket")]
+        assert len(pocket) == 1 and len(large) == 8
+        return f"{pocket[0]:.2f}", f"{min(large):.2f}", f"{max(large):.2f}"
+
+    fast, literal = over_lora("fast", "milliseconds"), over_lora("literal", "milliseconds")
+    memory = over_lora("fast", "megabytes")
+    assert (
+        f"takes {fast[0]} times as long as LoRA at pocket size, where the literal one takes {literal[0]}"
+        in notebook
+    )
+    assert f"{fast[1]} to {fast[2]} times at eight sizes" in notebook
+    assert f"the literal one {literal[1]} to {literal[2]}." in notebook
+    assert memory[1] == memory[2]
+    assert f"needs {memory[0]} times LoRA's memory at pocket size, and {memory[1]} at the others" in notebook
