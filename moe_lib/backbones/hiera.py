@@ -14,7 +14,7 @@ class Hiera(nn.Module):
     """Pictures in [0, 1] → three maps ``(B, channels, h, w)`` of the strides 4, 8 and 16, the finest first.
 
     Args:
-        trunk: With its weights, such as ``timm.create_model("sam2_hiera_base_plus")``.
+        trunk: With its weights, such as timm's ``"sam2_hiera_base_plus"``.
         channels: Of the neck.
         mean, std: Of the pixels it was trained on; ImageNet's, if they are left out.
 

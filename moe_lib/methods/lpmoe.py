@@ -35,7 +35,7 @@ class LPMoE(Method):
         planes: Channels of the pyramid before it is projected; a multiple of 4.
         heads, points: Of the deformable attention; heads divide half of D.
         ratio: Channels of its values, as a share of D.
-        kinds: Experts, of ``moe_lib.methods.local_priors.KINDS``; a kind may stand there several times.
+        kinds: Experts: "depthwise", "atrous", "asymmetric", "wavelet"; one may stand there several times.
         norm: "batch", with the same statistics at every scale, as published; "batch per scale" and "group"
             (ours).
         cosine: Of the attention: "sum" as published, "mean" and "none" (ours).
