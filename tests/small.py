@@ -42,10 +42,11 @@ def images(count: int = 2, seed: int = 1) -> Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def disturb(module: nn.Module, seed: int = 2) -> None:
-    """Move whatever is trained, as training would."""
+def disturb(module: nn.Module, seed: int = 2, amount: float = 0.1) -> nn.Module:
+    """Move whatever is trained, as training would; returns the module."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for values in module.parameters():
             if values.requires_grad:
-                values.add_(0.1 * torch.randn(values.shape, generator=generator).to(values))
+                values.add_(amount * torch.randn(values.shape, generator=generator).to(values))
+    return module

@@ -1,16 +1,17 @@
 """AdaRoute: its counts, one pool for a stage, its quirks, and what it refuses."""
 
 import pytest
+import small
 import timm
 import torch
+from learning import validated
 from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import moe_lib as moe
-from moe_lib import heads, losses, metrics
-from moe_lib.backbones import PlainVit, Staged
+from moe_lib.backbones import Staged
 from moe_lib.methods.adaroute import ExpertCenter, RoutedAdapter, RoutedBlocks
 
 SMALL = moe.AdaRoute(rank=4, kernels=(3, 5), hidden=3)
@@ -37,15 +38,6 @@ def convnext() -> Staged:
 
 
 KINDS = {"vit": vit, "swin": swin, "convnext": convnext}
-
-
-def disturb(model: nn.Module) -> nn.Module:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for values in model.parameters():
-            if values.requires_grad:
-                values.add_(0.3 * torch.randn_like(values))
-    return model
 
 
 @pytest.mark.parametrize(
@@ -95,7 +87,7 @@ def test_it_is_not_the_frozen_model_at_first_but_near(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_picture_has_gates_of_its_own(kind):
-    model = disturb(moe.inject(KINDS[kind](), SMALL))
+    model = small.disturb(moe.inject(KINDS[kind](), SMALL))
     with moe.watch_routing(model) as records, torch.no_grad():
         model(torch.rand(3, 3, 32, 32))
     assert all(calls[0].shape == ("image", (3,)) and len(calls) == 1 for calls in records.values())
@@ -107,7 +99,7 @@ def test_every_picture_has_gates_of_its_own(kind):
 
 
 def test_the_order_of_a_batch_does_not_matter():
-    model, image = disturb(moe.inject(swin(), SMALL)), torch.rand(3, 3, 32, 32)
+    model, image = small.disturb(moe.inject(swin(), SMALL)), torch.rand(3, 3, 32, 32)
     with torch.no_grad():
         whole, turned = model(image), model(image.flip(0))
     for a, b in zip(whole, turned, strict=True):
@@ -139,7 +131,7 @@ def test_one_kernel_has_a_choice_of_scales_that_learns_nothing():
 @pytest.mark.parametrize("pool, dead", [("token", True), ("avg", False)])
 def test_the_last_adapter_of_a_vit_that_reads_its_class_token_is_dead(pool, dead):
     """The token passes by the adapters, and no block comes after the last of them."""
-    model = disturb(moe.inject(vit(global_pool=pool), SMALL))
+    model = small.disturb(moe.inject(vit(global_pool=pool), SMALL))
     model(torch.rand(2, 3, 32, 32)).square().sum().backward()
     last, first = model.blocks.adapters[-1], model.blocks.adapters[0]
     gradients = [values.grad for values in last.parameters()]
@@ -157,7 +149,7 @@ def test_tokens_besides_the_picture_pass_by():
 
 
 def test_it_is_saved_and_loaded_with_the_norms_of_the_stages(tmp_path):
-    model, image = disturb(moe.inject(convnext(), SMALL)), torch.rand(2, 3, 32, 32)
+    model, image = small.disturb(moe.inject(convnext(), SMALL)), torch.rand(2, 3, 32, 32)
     moe.save_adapter(model, tmp_path)
     fresh = moe.load_adapter(convnext(), tmp_path).eval()
     with torch.no_grad():
@@ -167,35 +159,16 @@ def test_it_is_saved_and_loaded_with_the_norms_of_the_stages(tmp_path):
 
 def test_temperature_may_be_learnt():
     model = moe.inject(vit(), moe.AdaRoute(rank=4, kernels=(3,), hidden=3, temperature=True, shortcut=False))
-    adapter = disturb(model).blocks.adapters[0]
+    adapter = small.disturb(model).blocks.adapters[0]
     model(torch.rand(2, 3, 32, 32)).square().sum().backward()
     assert adapter.logit_scale.grad.abs().sum() > 0 and adapter.short_scale is None
 
 
 @pytest.mark.slow
 def test_it_learns_more_than_its_head_alone():
-    """On camouflage, in the pocket SAM's encoder, a sketch of a training each."""
-
-    def loss(model, batch):
-        logits = model(batch).logits[:, 0]
-        return (losses.bce(logits, batch["mask"]) + losses.dice(logits, batch["mask"])).mean()
-
-    def score(model, batch):
-        return {"iou": metrics.iou(model(batch).probabilities()[:, 0], batch["mask"])}
-
-    learnt = moe.worlds.materialise("camouflage", "train", 60)
-    held_out = moe.worlds.materialise("camouflage", "val", 32)
-    found = {}
-    for name in ("head", "AdaRoute"):
-        torch.manual_seed(0)
-        backbone = PlainVit(moe.backbones.sam("pocket").image_encoder)
-        model = heads.Segmenter(backbone, heads.PyramidHead(128))
-        routed = moe.AdaRoute(rank=16, kernels=(3, 5), hidden=8, also="head")
-        moe.inject(model, moe.Open("head") if name == "head" else routed)
-        recipe = moe.Recipe(steps=60, batch=6, rate=2e-3, every=60)
-        moe.fit(model, learnt, loss, recipe, device="cpu")
-        found[name] = moe.evaluate(model, held_out, score)["iou"]
-    assert found["AdaRoute"] > found["head"] + 0.01, found
+    alone = validated(moe.Open("head"), 128, steps=60)
+    with_it = validated(moe.AdaRoute(rank=16, kernels=(3, 5), hidden=8, also="head"), 128, steps=60)
+    assert with_it > alone + 0.01
 
 
 def test_what_does_not_fit_is_said():

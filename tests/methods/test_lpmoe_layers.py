@@ -3,12 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from learning import validated
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 import moe_lib as moe
-from moe_lib import heads, losses, metrics
+from moe_lib import heads
 from moe_lib.backbones import PlainVit
 from moe_lib.deformable import DeformableAttention, references
 from moe_lib.methods.local_priors import Gate, LocalPriors, Mixture, haar, unhaar
@@ -257,28 +258,9 @@ def test_a_query_that_sees_nothing_sees_everything():
 
 @pytest.mark.slow
 def test_it_learns_more_than_its_head_alone():
-    """On camouflage, a sketch of a training each."""
-
-    def loss(model, batch):
-        logits = model(batch).logits[:, 0]
-        return (losses.bce(logits, batch["mask"]) + losses.dice(logits, batch["mask"])).mean()
-
-    def score(model, batch):
-        return {"iou": metrics.iou(model(batch).probabilities()[:, 0], batch["mask"])}
-
-    learnt = moe.worlds.materialise("camouflage", "train", 60)
-    held_out = moe.worlds.materialise("camouflage", "val", 32)
-    found = {}
-    for name in ("head", "LPMoE"):
-        torch.manual_seed(0)
-        backbone = PlainVit(moe.backbones.sam("pocket").image_encoder)
-        model = heads.Segmenter(backbone, heads.PyramidHead(128 if name == "head" else 32))
-        method = moe.Open("head") if name == "head" else moe.LPMoE(planes=16, heads=4, also="head")
-        moe.inject(model, method)
-        recipe = moe.Recipe(steps=40, batch=6, rate=2e-3, every=40)
-        moe.fit(model, learnt, loss, recipe, device="cpu")
-        found[name] = moe.evaluate(model, held_out, score)["iou"]
-    assert found["LPMoE"] > found["head"] + 0.01, found
+    alone = validated(moe.Open("head"), 128, steps=40)
+    with_it = validated(moe.LPMoE(planes=16, heads=4, also="head"), 32, steps=40)
+    assert with_it > alone + 0.01
 
 
 # What is refused.

@@ -1,6 +1,7 @@
 """MLE-SAM: its counts, sensors that are there and that are not, and what it refuses."""
 
 import pytest
+import small
 import timm
 import torch
 from timm.models.hieradet_sam2 import HieraDet
@@ -25,15 +26,6 @@ def sensor_sam(sensors=SENSORS, method: bool = True, **options) -> heads.SensorS
     if method:
         moe.inject(model, moe.MLESAM(sensors, rank=2, also=heads.SENSED))
     return model.eval()
-
-
-def disturb(model: nn.Module) -> nn.Module:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for values in model.parameters():
-            if values.requires_grad:
-                values.add_(0.2 * torch.randn_like(values))
-    return model
 
 
 def batch(sensors=SENSORS, n: int = 2) -> dict:
@@ -90,7 +82,7 @@ def test_each_sensor_has_a_lora_of_its_own():
     with torch.no_grad():
         levels = model.features(picture, [0, 1, 2])
         torch.testing.assert_close(levels[2][0], levels[2][2])
-        levels = disturb(model).features(picture, [0, 1, 2])
+        levels = small.disturb(model).features(picture, [0, 1, 2])
     assert (levels[2][0] - levels[2][2]).abs().max() > 0.01
 
 
@@ -99,12 +91,12 @@ def test_each_sensor_has_a_lora_of_its_own():
 def test_sensors_at_once_and_one_after_the_other(present, missing):
     given = batch(present)
     with torch.no_grad():
-        found = [disturb(sensor_sam(together=t, missing=missing))(given) for t in (True, False)]
+        found = [small.disturb(sensor_sam(together=t, missing=missing))(given) for t in (True, False)]
     torch.testing.assert_close(found[0].logits, found[1].logits, rtol=1e-4, atol=1e-4)
 
 
 def test_a_sensor_that_is_missing_is_not_in_the_answer():
-    model, given = disturb(sensor_sam()), batch()
+    model, given = small.disturb(sensor_sam()), batch()
     fewer = {"sensors": {name: given["sensors"][name] for name in ("rgb", "lidar")}}
     with moe.watch_routing(model) as records, torch.no_grad():
         found = model(fewer)
@@ -119,7 +111,7 @@ def test_a_sensor_that_is_missing_is_not_in_the_answer():
 
 
 def test_pictures_may_lack_different_sensors():
-    model, given = disturb(sensor_sam()), batch()
+    model, given = small.disturb(sensor_sam()), batch()
     available = torch.tensor([[True, True, False], [False, True, True]])
     with torch.no_grad():
         both = model({**given, "available": available})
@@ -132,13 +124,13 @@ def test_pictures_may_lack_different_sensors():
 def test_dropping_is_not_zero_filling():
     given = batch(("rgb",))
     with torch.no_grad():
-        dropped, zero = (disturb(sensor_sam(missing=how))(given) for how in ("drop", "zero"))
+        dropped, zero = (small.disturb(sensor_sam(missing=how))(given) for how in ("drop", "zero"))
     assert (dropped.logits - zero.logits).abs().max() > 1e-3
     assert all(weights[:, 1:].any() for weights in zero.weights)
 
 
 def test_a_single_sensor_leaves_the_router_nothing_to_learn():
-    model = disturb(sensor_sam(("rgb",))).train()
+    model = small.disturb(sensor_sam(("rgb",))).train()
     model({"image": torch.rand(2, 3, 64, 64)}).logits.square().mean().backward()
     for router in model.routers:
         assert not router.weight.grad.any()
@@ -157,7 +149,7 @@ def test_it_trains_and_is_saved(tmp_path):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        values.append(float(loss))
+        values.append(float(loss.detach()))
     assert values[-1] < values[0]
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     unused = [n for n in trained if model.get_parameter(n).grad is None]
@@ -179,7 +171,7 @@ def test_tokens_may_begin_alike():
 @pytest.mark.parametrize("k", [1, 2])
 def test_k_sensors_are_kept(k):
     with torch.no_grad():
-        found = disturb(sensor_sam(router={"k": k}))(batch())
+        found = small.disturb(sensor_sam(router={"k": k}))(batch())
     assert all(((w > 0).sum(-1) == k).all() for w in found.weights)
 
 
