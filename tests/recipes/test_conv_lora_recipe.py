@@ -99,6 +99,8 @@ def test_binary_tasks_train_and_are_tested(task, polyps, tmp_path):
     assert kept["scores"] == scores and kept["asked"]["epochs"] == 2
     assert [line["step"] for line in kept["history"]] == [0, 2, 4]  # two steps an epoch
     assert kept["history"][1]["balance"] > 0
+    chooses = "minus_ber" if task == "shadows" else TASKS[task].measures[0]  # more is better
+    assert all((line[chooses] <= 0) == (task == "shadows") for line in kept["history"])
     again = heads.SemanticSam(sam())
     moe.load_adapter(again, tmp_path / "run" / "adapter")
     task = TASKS[task]
