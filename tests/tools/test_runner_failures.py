@@ -201,7 +201,7 @@ def test_an_interrupted_run_leaves_everything_as_it_was(under_way, number):
     assert len(marked_processes(mark)) >= 7  # run.py; two workers, kernels and processes of kernels
     process.send_signal(number)
     process.send_signal(number)  # an impatient second one must not cut the cleaning short
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.splitlines() == ["interrupted: nothing of the chapters that were running was kept"]
     assert "done" not in out
