@@ -29,7 +29,7 @@ _LATER = {
     ),
     "moe_lib.methods.base": ("Adapted", "Method"),
     "moe_lib.methods": (
-        "VPT", "AdaRoute", "Adapter", "BitFit", "ConvLoRA", "Full", "LPMoE", "LoRA", "MLESAM", "Open",
+        "SERA", "VPT", "AdaRoute", "Adapter", "BitFit", "ConvLoRA", "Full", "LPMoE", "LoRA", "MLESAM", "Open",
     ),
     "moe_lib.methods.conv_lora": ("ConvLoRALinear",),
     "moe_lib.routing": ("balance_loss", "watch_routing"),
@@ -39,6 +39,7 @@ _MODULES = ("backbones", "heads", "losses", "methods", "metrics", "routing")
 
 __all__ = [
     "MLESAM",
+    "SERA",
     "VPT",
     "AdaRoute",
     "Adapted",

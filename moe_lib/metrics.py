@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 __all__ = [
+    "areas",
     "ber",
     "binary_scores",
     "boundary_f",
@@ -27,7 +28,9 @@ __all__ = [
     "iou",
     "mae",
     "mean_iou",
+    "overall_iou",
     "s_measure",
+    "share_above",
     "weighted_f",
 ]
 
@@ -99,6 +102,36 @@ def iou(p: np.ndarray, g: np.ndarray, *, threshold: float = 0.5, empty: float = 
     p = p > threshold
     union = (p | g).sum()
     return (p & g).sum() / union if union else empty
+
+
+def areas(probability: Tensor, mask: Tensor, *, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Pixels in both the prediction and the mask, and in either; ``(B, H, W)`` twice → ``(B,)`` twice.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
+    if probability.ndim != 3 or probability.shape != mask.shape:
+        shapes = f"{tuple(probability.shape)} and {tuple(mask.shape)}"
+        raise ValueError(f"needs probabilities and masks of one shape (B, H, W), got {shapes}")
+    p, g = probability > threshold, mask == 1
+    return (p & g).sum((-2, -1)), (p | g).sum((-2, -1))
+
+
+def overall_iou(intersection: Tensor, union: Tensor) -> float:
+    """IoU of all pictures' pixels together, from :func:`areas`: large objects decide.
+
+    The mean of the pictures' own IoU is another number, and often printed beside it under the same name.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
+    return float(intersection.sum() / union.sum())
+
+
+def share_above(ious: Tensor, at: float) -> float:
+    """Share of the pictures whose IoU is above a bound, not on it: "Pr@0.5" and its like.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
+    return float((ious > at).double().mean())
 
 
 @_per_picture

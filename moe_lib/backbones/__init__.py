@@ -7,6 +7,7 @@ from moe_lib.backbones.encoder import ImageEncoder
 from moe_lib.backbones.mae import Mae
 from moe_lib.backbones.registry import Card, Catalogue, available
 from moe_lib.backbones.sam import Masks, Sam, Sizes
+from moe_lib.backbones.words import Said, TextEncoder
 
 __all__ = [
     "Card",
@@ -16,9 +17,11 @@ __all__ = [
     "Mae",
     "Masks",
     "PlainVit",
+    "Said",
     "Sam",
     "Sizes",
     "Staged",
+    "TextEncoder",
     "available",
     "mae",
     "sam",

@@ -44,7 +44,7 @@ class PlainVit(nn.Module):
         x, besides, grid = self.enter(image)
         for i in range(self.depth):
             x, besides = self.block(i, x, besides, grid)
-        x = self._norm(x).mT.unflatten(-1, grid)
+        x = self.norm(x).mT.unflatten(-1, grid)
         return [x if scale == 1 else resized(x, scale) for scale in (4, 2, 1, 0.5)]
 
     def enter(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
@@ -84,7 +84,8 @@ class PlainVit(nn.Module):
             every = block(every)
         return every[:, count:], every[:, :count]
 
-    def _norm(self, x: Tensor) -> Tensor:
+    def norm(self, x: Tensor) -> Tensor:
+        """What comes after the last block."""
         return x if isinstance(self.vit, ImageEncoder) else self.vit.norm(x)
 
 

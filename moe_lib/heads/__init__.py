@@ -2,16 +2,34 @@
 
 from moe_lib.heads.mask2former import Mask2FormerHead
 from moe_lib.heads.pyramid import Dense, PyramidHead, Segmenter
+from moe_lib.heads.referring import (
+    REFERRING,
+    GuidedEncoder,
+    Neck,
+    PlaceDecoder,
+    Projector,
+    Referred,
+    Referrer,
+    coordinates,
+    referring_loss,
+)
 from moe_lib.heads.semantic import DECODER, Segments, SemanticSam
 from moe_lib.heads.sensors import SENSED, Sensed, SensorEncoder, SensorRouter, SensorSam, sensor_loss
 from moe_lib.heads.set_loss import matched, set_loss
 
 __all__ = [
     "DECODER",
+    "REFERRING",
     "SENSED",
     "Dense",
+    "GuidedEncoder",
     "Mask2FormerHead",
+    "Neck",
+    "PlaceDecoder",
+    "Projector",
     "PyramidHead",
+    "Referred",
+    "Referrer",
     "Segmenter",
     "Segments",
     "SemanticSam",
@@ -19,7 +37,9 @@ __all__ = [
     "SensorEncoder",
     "SensorRouter",
     "SensorSam",
+    "coordinates",
     "matched",
+    "referring_loss",
     "sensor_loss",
     "set_loss",
 ]

@@ -6,10 +6,22 @@ from moe_lib.methods.conv_lora import ConvLoRA
 from moe_lib.methods.lora import LoRA
 from moe_lib.methods.simple import VPT, Adapter, BitFit, Full, Open
 
-__all__ = ["MLESAM", "VPT", "AdaRoute", "Adapter", "BitFit", "ConvLoRA", "Full", "LPMoE", "LoRA", "Open"]
+__all__ = [
+    "MLESAM",
+    "SERA",
+    "VPT",
+    "AdaRoute",
+    "Adapter",
+    "BitFit",
+    "ConvLoRA",
+    "Full",
+    "LPMoE",
+    "LoRA",
+    "Open",
+]
 
 # Imported when they are asked for: they bring timm, which takes seconds.
-_LATER = {"AdaRoute": "adaroute", "LPMoE": "lpmoe", "MLESAM": "mle_sam"}
+_LATER = {"AdaRoute": "adaroute", "LPMoE": "lpmoe", "MLESAM": "mle_sam", "SERA": "sera"}
 
 
 def __getattr__(name: str):

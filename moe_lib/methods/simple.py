@@ -131,7 +131,7 @@ class BitFit(Method):
             for name, module in model.named_modules()
             if self.norms and "Norm" in type(module).__name__
         }
-        return [n for n, _ in model.named_parameters() if n.split(".")[-1] == "bias" or n in scales]
+        return [n for n, _ in model.named_parameters() if n.endswith("bias") or n in scales]
 
 
 @dataclass(frozen=True)
