@@ -2,7 +2,7 @@
 
 import importlib
 
-from moe_lib.backbones.build import mae, sam
+from moe_lib.backbones.build import hiera, mae, sam, text, vit
 from moe_lib.backbones.encoder import ImageEncoder
 from moe_lib.backbones.mae import Mae
 from moe_lib.backbones.registry import Card, Catalogue, available
@@ -23,12 +23,15 @@ __all__ = [
     "Staged",
     "TextEncoder",
     "available",
+    "hiera",
     "mae",
     "sam",
+    "text",
+    "vit",
 ]
 
 # Imported when they are asked for: they bring timm, which takes seconds.
-_LATER = {"Hiera": "hiera", "PlainVit": "plain", "Staged": "staged"}
+_LATER = {"Hiera": "hierarchical", "PlainVit": "plain", "Staged": "staged"}
 
 
 def __getattr__(name: str):

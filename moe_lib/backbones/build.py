@@ -1,12 +1,22 @@
 """Models by name, with their weights."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from moe_lib.backbones import checkpoints, registry
 from moe_lib.backbones.mae import Mae
 from moe_lib.backbones.sam import Sam
+from moe_lib.backbones.words import TextEncoder
+
+if TYPE_CHECKING:  # they bring timm, which takes seconds
+    from moe_lib.backbones.hierarchical import Hiera
+    from moe_lib.backbones.plain import PlainVit
 
 
 def sam(name: str = "pocket", checkpoint: str | Path | None = None, *, weights: bool = True) -> Sam:
@@ -37,8 +47,81 @@ def mae(name: str = "pocket", checkpoint: str | Path | None = None, *, weights: 
     return _built(Mae, registry.card("mae", name), checkpoint, weights)
 
 
+def hiera(name: str = "pocket", checkpoint: str | Path | None = None, *, weights: bool = True) -> Hiera:
+    """A frozen hierarchical encoder, SAM2's in small: windows, and a smaller map with every stage.
+
+    Args:
+        name: ``"pocket"``.
+        checkpoint: A file of weights in place of the shipped one.
+        weights: ``False`` builds the model untrained, in training mode, with parameters that can be trained.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
+    return _built(_hiera, registry.card("hiera", name), checkpoint, weights)
+
+
+def vit(name: str = "pocket", checkpoint: str | Path | None = None, *, weights: bool = True) -> PlainVit:
+    """A frozen plain ViT as DINOv2's, in small: a class token, registers, a scale for each residual.
+
+    Args:
+        name: ``"pocket"``.
+        checkpoint: A file of weights in place of the shipped one.
+        weights: ``False`` builds the model untrained, in training mode, with parameters that can be trained.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
+    return _built(_vit, registry.card("vit", name), checkpoint, weights)
+
+
+def text(name: str = "pocket", checkpoint: str | Path | None = None, *, weights: bool = True) -> TextEncoder:
+    """A frozen encoder of the pocket world's sentences; it never saw a picture.
+
+    Args:
+        name: ``"pocket"``.
+        checkpoint: A file of weights in place of the shipped one.
+        weights: ``False`` builds the model untrained, in training mode, with parameters that can be trained.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
+    return _built(_text, registry.card("text", name), checkpoint, weights)
+
+
+def _hiera(sizes: registry.HieraSizes) -> Hiera:
+    from timm.models.hieradet_sam2 import HieraDet
+
+    from moe_lib.backbones.hierarchical import Hiera
+
+    trunk = HieraDet(
+        embed_dim=sizes.width, num_heads=1, stages=sizes.stages, window_spec=sizes.windows,
+        global_att_blocks=sizes.global_blocks, global_pos_size=(6, 6), num_classes=0,
+    )  # fmt: skip
+    return Hiera(trunk, sizes.channels)
+
+
+def _vit(sizes: registry.VitSizes) -> PlainVit:
+    from timm.models.vision_transformer import VisionTransformer
+
+    from moe_lib.backbones.plain import PlainVit
+
+    model = VisionTransformer(
+        img_size=sizes.image, patch_size=sizes.patch, embed_dim=sizes.width, depth=sizes.depth,
+        num_heads=sizes.heads, reg_tokens=sizes.registers, no_embed_class=True, init_values=0.1,
+        num_classes=0, global_pool="", norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )  # fmt: skip
+    return PlainVit(model)
+
+
+def _text(sizes: registry.TextSizes) -> TextEncoder:
+    from moe_lib.worlds.language import VOCABULARY, tokenise
+
+    return TextEncoder(
+        tokenise, end=VOCABULARY.index("<end>"), vocabulary=len(VOCABULARY), length=sizes.length,
+        width=sizes.width, depth=sizes.depth, heads=sizes.heads,
+    )  # fmt: skip
+
+
 def _built(
-    kind: type[nn.Module], card: registry.Card, checkpoint: str | Path | None, weights: bool
+    kind: Callable[..., nn.Module], card: registry.Card, checkpoint: str | Path | None, weights: bool
 ) -> nn.Module:
     if not weights:
         if checkpoint is not None:

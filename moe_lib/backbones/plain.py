@@ -47,8 +47,14 @@ class PlainVit(nn.Module):
         x = self.norm(x).mT.unflatten(-1, grid)
         return [x if scale == 1 else resized(x, scale) for scale in (4, 2, 1, 0.5)]
 
-    def enter(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """What enters the first block: tokens ``(B, N, D)``, those besides ``(B, P, D)``, and h and w."""
+    def enter(
+        self, image: Tensor, hidden: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, tuple[int, int]]:  # fmt: skip
+        """What enters the first block: tokens ``(B, N, D)``, those besides ``(B, P, D)``, and h and w.
+
+        Args:
+            hidden: Which patches are hidden ``(B, N)``, and the token in their place ``(D,)``; of timm's ViT.
+        """
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"pictures are (B, 3, H, W), got {tuple(image.shape)}")
         if any(side % self.patch for side in image.shape[-2:]):
@@ -58,6 +64,8 @@ class PlainVit(nn.Module):
         grid = (image.shape[-2] // self.patch, image.shape[-1] // self.patch)
         x = vit.patch_embed(image)
         if isinstance(vit, VisionTransformer):
+            if hidden is not None:
+                x = torch.where(hidden[0][..., None], hidden[1].to(x), x)
             x = vit.norm_pre(vit._pos_embed(x))
             count = vit.num_prefix_tokens
             return x[:, count:], x[:, :count], grid

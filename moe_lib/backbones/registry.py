@@ -28,6 +28,41 @@ VIT_H = replace(VIT_B, width=1280, depth=32, heads=16, global_blocks=(7, 15, 23,
 
 
 @dataclass(frozen=True)
+class HieraSizes:
+    """Of a hierarchical encoder."""
+
+    image: int = 96
+    patch: int = 4
+    width: int = 32  # of the first stage; each next one has twice as many
+    stages: tuple[int, ...] = (1, 2, 5, 1)
+    windows: tuple[int, ...] = (6, 6, 6, 3)
+    global_blocks: tuple[int, ...] = (4, 7)
+    channels: int = 64  # of the maps
+
+
+@dataclass(frozen=True)
+class VitSizes:
+    """Of a plain ViT with a class token, registers, and a scale in front of each residual."""
+
+    image: int = 96
+    patch: int = 8
+    width: int = 96
+    depth: int = 6
+    heads: int = 4
+    registers: int = 2
+
+
+@dataclass(frozen=True)
+class TextSizes:
+    """Of a text encoder."""
+
+    length: int = 16  # tokens
+    width: int = 64
+    depth: int = 3
+    heads: int = 4
+
+
+@dataclass(frozen=True)
 class Card:
     """What is known of a model before it is built; of its training, its file knows more.
 
@@ -36,7 +71,7 @@ class Card:
 
     family: str
     name: str
-    sizes: Sizes
+    sizes: Sizes | HieraSizes | VitSizes | TextSizes
     encoder_parameters: int
     parameters: int
     origin: str
@@ -46,7 +81,9 @@ class Card:
 
     @property
     def tokens(self) -> int:
-        """How many the encoder makes of a picture."""
+        """How many the encoder makes of a picture, or reads of a sentence."""
+        if isinstance(self.sizes, TextSizes):
+            return self.sizes.length
         return (self.sizes.image // self.sizes.patch) ** 2
 
     @property
@@ -83,6 +120,12 @@ CARDS = (
     Card("sam", "vit_l", VIT_L, 308_278_272, 312_342_832, THEIRS, "sam_vit_l_0b3195.pth"),
     Card("sam", "vit_h", VIT_H, 637_026_048, 641_090_608, THEIRS, "sam_vit_h_4b8939.pth"),
     Card("mae", "pocket", POCKET_GLOBAL, 1_629_312, 1_898_368, OURS, "mae.safetensors", f"{PRETRAIN} mae"),
+    Card(
+        "hiera", "pocket", HieraSizes(), 1_846_304, 1_846_304, OURS,
+        "hiera.safetensors", f"{PRETRAIN} hiera",
+    ),
+    Card("vit", "pocket", VitSizes(), 705_024, 705_024, OURS, "vit.safetensors", f"{PRETRAIN} vit"),
+    Card("text", "pocket", TextSizes(), 159_233, 159_233, OURS, "text.safetensors", f"{PRETRAIN} text"),
 )  # fmt: skip
 
 
@@ -98,7 +141,8 @@ class Catalogue(tuple[Card, ...]):
         """The cells of the table, a row per model."""
         return [
             (
-                f'{card.family}("{card.name}")', f"{card.sizes.image} px", f"{card.tokens:,}",
+                f'{card.family}("{card.name}")',
+                "text" if isinstance(card.sizes, TextSizes) else f"{card.sizes.image} px", f"{card.tokens:,}",
                 _millions(card.encoder_parameters), _millions(card.parameters), card.licence, card.origin,
                 ("here" if card.here else "missing") if card.shipped else card.file,
             )

@@ -1,4 +1,4 @@
-"""Pretrain a pocket model on the world's generic scenes.
+"""Pretrain a pocket model on the world's generic scenes, or on sentences.
 
     python -m moe_lib.backbones.pretrain sam --minutes 60             on a GPU where there is one
     python -m moe_lib.backbones.pretrain mae --steps 20000 --device cpu
@@ -13,38 +13,66 @@ state from which a stopped run goes on.
 import argparse
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from moe_lib.backbones import checkpoints
+from moe_lib.backbones import build, checkpoints
+from moe_lib.backbones.hierarchical import Joined
 from moe_lib.backbones.mae import Mae
 from moe_lib.backbones.pretrain.loop import LOG, Plan, Training, planned
-from moe_lib.backbones.pretrain.objectives import Painting, Prompting
-from moe_lib.backbones.pretrain.pool import pool
+from moe_lib.backbones.pretrain.objectives import Painting, Prompting, Restorer
+from moe_lib.backbones.pretrain.pool import Pool, pool
+from moe_lib.backbones.pretrain.reading import Reader, Reading, Sentences, sentences
 from moe_lib.backbones.registry import POCKET, POCKET_GLOBAL
 from moe_lib.backbones.sam import Sam
 from moe_lib.results import environment
 from moe_lib.scale import pick_device
 from moe_lib.worlds.cache import places
 from moe_lib.worlds.generic import Generic
+from moe_lib.worlds.referring import Referring
 
 MODELS = {"sam": POCKET, "sam_global": POCKET_GLOBAL, "mae": POCKET_GLOBAL}
+MORE = ("hiera", "vit", "text")
 HELD_OUT = 256  # scenes of each validation
 
 
 def fresh(plan: Plan) -> nn.Module:
     """An objective around a model that has learnt nothing yet, or around weights that are there."""
     torch.manual_seed(plan.seed)
-    sizes = MODELS[plan.model]
-    model = Mae(sizes) if plan.model == "mae" else Sam(sizes)
-    nn.init.trunc_normal_(model.image_encoder.pos_embed, std=0.02)
+    if plan.model == "hiera":
+        hiera = build.hiera(weights=False)
+        model = Sam(replace(POCKET, channels=hiera.channels))
+        model.image_encoder = Joined(hiera)
+    elif plan.model == "vit":
+        model = Restorer(build.vit(weights=False))
+    elif plan.model == "text":
+        model = Reader(build.text(weights=False))
+    else:
+        sizes = MODELS[plan.model]
+        model = Mae(sizes) if plan.model == "mae" else Sam(sizes)
+        nn.init.trunc_normal_(model.image_encoder.pos_embed, std=0.02)
     if plan.begin:
-        checkpoints.load(model, plan.begin)
-    return Painting(model) if plan.model == "mae" else Prompting(model, plan.prompts)
+        checkpoints.load(kept(model), plan.begin)
+    if isinstance(model, Reader):
+        return Reading(model)
+    return Prompting(model, plan.prompts) if isinstance(model, Sam) else Painting(model)
+
+
+def kept(model: nn.Module) -> nn.Module:
+    """The part whose weights are shipped: encoders without what they were asked through."""
+    if isinstance(model, (Restorer, Reader)):
+        return model.vit if isinstance(model, Restorer) else model.text
+    encoder = model.image_encoder
+    return encoder.hiera if isinstance(encoder, Joined) else model
+
+
+def learnt_from(model: str, split: str, n: int) -> Pool | Sentences:
+    """What a model is trained on, or measured with."""
+    return sentences(split, n) if model == "text" else pool(split, n)
 
 
 def main() -> None:
@@ -57,11 +85,13 @@ def main() -> None:
         raise SystemExit(f"pretrain: {folder} is not empty; --resume goes on with it, --out names another")
     fabric = _fabric(given.device)
     folder.mkdir(parents=True, exist_ok=True)
-    if fabric.is_global_zero:  # the others find them rendered
-        pool("pretrain", plan.scenes if plan else given.scenes)
+    count = plan.scenes if plan else given.scenes
+    if fabric.is_global_zero and given.model != "text":  # the others find them rendered
+        pool("pretrain", count)
         pool("pretrain_val", HELD_OUT)
     fabric.barrier()
-    scenes, held_out = pool("pretrain", plan.scenes if plan else given.scenes), pool("pretrain_val", HELD_OUT)
+    scenes = learnt_from(given.model, "pretrain", count)
+    held_out = learnt_from(given.model, "pretrain_val", HELD_OUT)
     plan = plan or _plan(given, fabric)
     training = Training(fabric, plan, fresh(plan), scenes, held_out, folder, recorded=given.record)
     if not plan.steps:
@@ -70,7 +100,7 @@ def main() -> None:
     model = training.run(every=given.every)
     if fabric.is_global_zero:
         path = folder / f"{plan.model}.safetensors"
-        checkpoints.save(model, path, _card(training, given))
+        checkpoints.save(kept(model), path, _card(training, given))
         print(f"{path}; a copy in moe_lib/weights makes it the library's own")
 
 
@@ -105,8 +135,8 @@ def _card(training: Training, given: argparse.Namespace) -> dict:
     images, hours = training.step * training.plan.batch, training.seconds / 3600
     return {
         "model": training.plan.model,
-        "task": "generic, split pretrain, 96 px",
-        "world": places.code_of(Generic)[:16],
+        "task": "sentences, split pretrain" if given.model == "text" else "generic, split pretrain, 96 px",
+        "world": places.code_of(Referring if given.model == "text" else Generic)[:16],
         "plan": asdict(training.plan),
         "images": images + before.get("images", 0),
         "hours": round(hours + before.get("hours", 0), 3),
@@ -124,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("model", choices=MODELS, help="sam, its twin with global attention only, or a masked autoencoder")
+    add("model", choices=(*MODELS, *MORE), help="which of the pocket models; `available()` lists them")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=60, help="how long it may take (default: 60)")
     length.add_argument("--steps", type=int, help="how many steps, instead")

@@ -18,9 +18,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from moe_lib.backbones.clicks import Scenes, scores
+from moe_lib.backbones.clicks import Scenes
 from moe_lib.backbones.pretrain.pool import Pool
-from moe_lib.backbones.sam import Sam
 from moe_lib.train import LOG, STATE, groups, schedule, share_of
 
 PROBE = 20  # steps that show the pace
@@ -63,7 +62,7 @@ class Training:
             objective.model.image_encoder.requires_grad_(False)
         self.fabric, self.plan, self.folder = fabric, plan, folder
         self.pool, self.held_out = (p.to(fabric.device) for p in (pool, held_out))
-        self.model = objective.to(fabric.device).model
+        self.objective, self.model = objective, objective.to(fabric.device).model
         self.average = deepcopy(self.model).requires_grad_(False)
         if recorded:
             scenes, seeds = self._share(0)
@@ -140,15 +139,7 @@ class Training:
 
     def measured(self) -> dict[str, float]:
         """The averaged model's scores on scenes it was not trained on."""
-        model, parts = self.average.eval(), self.held_out.parts()
-        if isinstance(model, Sam):
-            found = scores(model, parts)
-            del found["instance"]
-            return {name: float(values.mean()) for name, values in found.items()}
-        seeds = torch.arange(len(self.held_out), dtype=torch.int32, device=self.fabric.device).split(64)
-        with torch.no_grad():
-            losses = [model.loss(part.image, model.keep(s)) for part, s in zip(parts, seeds, strict=True)]
-        return {"loss": float(torch.cat(losses).mean())}
+        return self.objective.measured(self.average.eval(), self.held_out)
 
     def _means(self, values: list[dict[str, Tensor]]) -> dict[str, float]:
         means = {name: torch.stack([v[name] for v in values]).mean() for name in values[0]}

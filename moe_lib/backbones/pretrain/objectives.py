@@ -1,6 +1,6 @@
-"""What is learnt: to answer prompts (SAM), or to paint what is hidden (MAE).
+"""What is learnt: to answer prompts (SAM), or to paint what is hidden (MAE, and a ViT with registers).
 
-Both take scenes and one seed per scene, from which every random choice follows; so a step is the same on one
+All take scenes and one seed per scene, from which every random choice follows; so a step is the same on one
 process and on several, and after a restart. Shapes: B pictures, P prompts each, four masks per prompt.
 """
 
@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_lib.backbones.clicks import FIRST, Scenes, correction
+from moe_lib.backbones.clicks import FIRST, Scenes, correction, scores
 from moe_lib.backbones.mae import Mae
+from moe_lib.backbones.plain import PlainVit
+from moe_lib.backbones.pretrain.pool import Pool
 from moe_lib.backbones.sam import Sam
 from moe_lib.losses import dice, focal
 from moe_lib.worlds import noise
@@ -61,6 +63,13 @@ class Prompting(nn.Module):
             "quality error": first[0].error.mean(),
         }
 
+    @staticmethod
+    def measured(sam: Sam, held_out: Pool) -> dict[str, float]:
+        """Scores on scenes that it was not trained on."""
+        found = scores(sam, held_out.parts())
+        del found["instance"]
+        return {name: float(values.mean()) for name, values in found.items()}
+
 
 class Answer:
     """Four masks for each prompt, held against the truth."""
@@ -86,13 +95,51 @@ class Answer:
 class Painting(nn.Module):
     """The objective of a masked autoencoder: the error of the patches that it did not see."""
 
-    def __init__(self, mae: Mae):
+    def __init__(self, mae: "Mae | Restorer"):
         super().__init__()
         self.model = mae
 
     def forward(self, scenes: Scenes, seeds: Tensor) -> dict[str, Tensor]:
         scenes = turned(scenes, seeds)
         return {"loss": self.model.loss(scenes.image, self.model.keep(seeds)).mean()}
+
+    @staticmethod
+    @torch.no_grad()
+    def measured(model: nn.Module, held_out: Pool) -> dict[str, float]:
+        """The loss on scenes that it was not trained on."""
+        parts = held_out.parts()
+        seeds = torch.arange(len(held_out), dtype=torch.int32, device=held_out.image.device).split(64)
+        losses = [model.loss(part.image, model.keep(s)) for part, s in zip(parts, seeds, strict=True)]
+        return {"loss": float(torch.cat(losses).mean())}
+
+
+class Restorer(nn.Module):
+    """A ViT that sees a token of its own in place of hidden patches, and a layer that paints those.
+
+    Unlike a masked autoencoder it works on the whole grid, as later, with its class token and registers.
+    """
+
+    def __init__(self, vit: PlainVit, kept: float = 0.5):
+        super().__init__()
+        self.vit, self.kept = vit, kept
+        self.hidden = nn.Parameter(torch.zeros(vit.width))
+        self.paint = nn.Linear(vit.width, 3 * vit.patch**2)
+
+    def keep(self, seeds: Tensor) -> Tensor:
+        """Which patches are seen: ``(B, N)``, another choice for each of the seeds ``(B,)``."""
+        number = torch.arange(self.vit.vit.patch_embed.num_patches, dtype=torch.int32, device=seeds.device)
+        return noise.uniform(number, seed=seeds[:, None]) < self.kept
+
+    def loss(self, image: Tensor, kept: Tensor) -> Tensor:
+        """Mean squared error of the hidden patches, each scaled to mean 0 and variance 1; ``(B,)``."""
+        x, besides, grid = self.vit.enter(image, hidden=(~kept, self.hidden))
+        for i in range(self.vit.depth):
+            x, besides = self.vit.block(i, x, besides, grid)
+        painted, p = self.paint(self.vit.norm(x)).float(), self.vit.patch
+        truth = F.unfold(image, p, stride=p).mT
+        truth = (truth - truth.mean(2, keepdim=True)) / (truth.var(2, keepdim=True) + 1e-4).sqrt()
+        wrong, hidden = (painted - truth).square().mean(2), (~kept).float()
+        return (wrong * hidden).sum(1) / hidden.sum(1).clamp(min=1)
 
 
 def turned(scenes: Scenes, seeds: Tensor) -> Scenes:

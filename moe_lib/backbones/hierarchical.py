@@ -41,3 +41,15 @@ class Hiera(nn.Module):
         fine, middle, coarse, coarsest = (layer(x) for layer, x in zip(self.neck, stages, strict=True))
         # From above comes something only here; then the coarsest has done its work.
         return [fine, middle, coarse + F.interpolate(coarsest, scale_factor=2.0, mode="nearest")]
+
+
+class Joined(nn.Module):
+    """The three maps as one of the middle's size, so that SAM's decoder can be asked in pretraining."""
+
+    def __init__(self, hiera: Hiera):
+        super().__init__()
+        self.hiera = hiera
+
+    def forward(self, image: Tensor) -> Tensor:
+        fine, middle, coarse = self.hiera.maps(image)
+        return F.avg_pool2d(fine, 2) + middle + F.interpolate(coarse, scale_factor=2.0, mode="bilinear")
