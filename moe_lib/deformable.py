@@ -101,10 +101,10 @@ class DeformableAttention(nn.Module):
         """``weights(t)`` for t = Σ cos(q, v) v, without the map of all queries and values.
 
         There is no softmax between them, so the sum over values can be done first, and on what the linear map
-        makes of a value.
+        makes of a value. Lengths are divided by where there are few numbers to divide.
         """
-        q, k = (x / (x.norm(dim=-1, keepdim=True) + 1e-8) for x in (q, v))
-        said = q @ (k.mT @ F.linear(v, self.weights.weight))
+        of_q, of_v = (x.norm(dim=-1, keepdim=True) + 1e-8 for x in (q, v))
+        said = q @ (v.mT @ (F.linear(v, self.weights.weight) / of_v)) / of_q
         return (said / v.shape[1] if self.cosine == "mean" else said) + self.weights.bias
 
     def _sampled(self, v: Tensor, where: Tensor, weights: Tensor, sizes: list[tuple[int, int]]) -> Tensor:

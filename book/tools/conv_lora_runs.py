@@ -234,13 +234,15 @@ def keep_on_pictures(what: str, work, jobs: list[tuple], folder: Path, processes
     save(what, REAL_SEEDS, quantities, records)
 
 
-def save(scale: str, seeds: int, quantities: dict, records: dict[tuple, dict]) -> None:
+def save(
+    scale: str, seeds: int, quantities: dict, records: dict[tuple, dict], chapter: str = CHAPTER
+) -> None:  # fmt: skip
     """Results with the commit that the runs were made from, and the time that all of them took."""
     commits = {record["commit"] for record in records.values()}
     if len(commits) > 1:
         raise SystemExit(f"the runs were made from {', '.join(sorted(commits))}: one commit is asked for")
     results = ROOT / "book" / "results"
-    path = moe.save_results(results, chapter=CHAPTER, scale=scale, seeds=seeds, quantities=quantities)
+    path = moe.save_results(results, chapter=chapter, scale=scale, seeds=seeds, quantities=quantities)
     record = json.loads(path.read_text(encoding="utf-8"))
     record["seconds"] = round(sum(one["seconds"] for one in records.values()), 1)
     record["environment"] |= {"commit": commits.pop(), "threads": 1}

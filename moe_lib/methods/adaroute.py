@@ -156,17 +156,22 @@ class RoutedAdapter(nn.Module):
         """``grid`` is H and W; it is not needed without convolutions."""
         if self.conv and (grid is None or math.prod(grid) != x.shape[1]):
             raise ValueError(f"{x.shape[1]} tokens do not lie on a grid of {grid}")
-        u = x + self.gamma * self.norm(x)
+        # What is added to its own input, or scaled, is folded into weights: fewer passes over all tokens.
+        scaled = (self.gamma * self.norm.weight, self.gamma * self.norm.bias)
+        u = x + F.layer_norm(x, self.norm.normalized_shape, *scaled, self.norm.eps)
         if self.conv:
-            u = u + self._near(self.before, u, grid)
+            u = self._near(self.before, u, grid)
         down, up, *kernels = self.mixed(u, center)
-        d = u @ down.mT  # (B, L, r)
+        d = down @ u.mT  # (B, r, L)
         m = d + (self._scales(d, kernels, grid) if kernels else d)  # without kernels, twice d: as published
-        m = F.gelu(m + self.mix(m))
-        y = m @ up.mT
+        m = F.gelu(m + self.mix.weight @ m + self.mix.bias[:, None])
+        y = m.mT @ up.mT
+        offset = sum(o for o in (self.out_offset, self.short_offset) if o is not None)
         if self.conv:
-            y = y + self._near(self.after, y, grid)
-        return _affine(y, self.out_scale, self.out_offset) + _affine(x, self.short_scale, self.short_offset)
+            y = self._near(self.after, y, grid, self.out_scale, offset)
+        else:
+            y = offset + (y if self.out_scale is None else self.out_scale * y)
+        return x + y if self.short_scale is None else torch.addcmul(y, self.short_scale, x)
 
     def mixed(self, u: Tensor, center: ExpertCenter) -> list[Tensor]:
         """The weights of each picture, one role after the other, each ``(B, …)``."""
@@ -180,22 +185,29 @@ class RoutedAdapter(nn.Module):
 
     def _scales(self, d: Tensor, kernels: list[Tensor], grid: tuple[int, int]) -> Tensor:
         """Kernels one after the other, each also fed with what entered the first; weighted at each place."""
-        first = last = d.mT.unflatten(-1, grid)
+        first = last = d.unflatten(-1, grid)
         found = []
         for i, kernel in enumerate(kernels):
             if i:
                 last = self.again[2 * i - 2] * first + self.again[2 * i - 1] * last
             last = _depthwise(last, kernel)
-            found.append(last)
+            found.append(last.flatten(2))
         if len(found) == 1:
-            return last.flatten(2).mT
-        tokens = [z.flatten(2).mT for z in found]
-        shares = self.attention(sum(tokens)).softmax(-1)  # (B, L, n)
-        return sum(shares[..., i : i + 1] * z for i, z in enumerate(tokens))
+            return found[0]
+        shares = (self.attention.weight @ sum(found) + self.attention.bias[:, None]).softmax(1)  # (B, n, L)
+        return sum(shares[:, i : i + 1] * z for i, z in enumerate(found))
 
     @staticmethod
-    def _near(conv: nn.Conv2d, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        return conv(x.mT.unflatten(-1, grid)).flatten(2).mT
+    def _near(
+        conv: nn.Conv2d, x: Tensor, grid: tuple[int, int], scale: Tensor | None = None,
+        offset: Tensor | float = 0.0,
+    ) -> Tensor:  # fmt: skip
+        """``scale · (x + conv(x)) + offset``: a kernel that is 1 in its middle gives back what it is."""
+        kernel, bias = conv.weight + F.pad(conv.weight.new_ones(1, 1, 1, 1), (1, 1, 1, 1)), conv.bias
+        if scale is not None:
+            kernel, bias = scale[:, None, None, None] * kernel, scale * bias
+        near = F.conv2d(x.mT.unflatten(-1, grid), kernel, bias + offset, padding=1, groups=len(kernel))
+        return near.flatten(2).mT
 
 
 def _depthwise(x: Tensor, kernels: Tensor) -> Tensor:
@@ -203,10 +215,6 @@ def _depthwise(x: Tensor, kernels: Tensor) -> Tensor:
     b, r = x.shape[:2]
     flat = F.conv2d(x.reshape(1, b * r, *x.shape[2:]), kernels.flatten(0, 1), padding="same", groups=b * r)
     return flat.view(x.shape)
-
-
-def _affine(x: Tensor, scale: Tensor | None, offset: Tensor | None) -> Tensor:
-    return x if scale is None else scale * x + offset
 
 
 class RoutedBlocks(Adapted):

@@ -16,10 +16,14 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
+from moe_lib import backbones
 from moe_lib.backbones import checkpoints
 from moe_lib.backbones.pretrain import __main__ as command
 from moe_lib.backbones.pretrain import loop, objectives
 from moe_lib.backbones.pretrain.loop import LOG, STATE, Plan, Training, planned, schedule, share_of
+from moe_lib.backbones.pretrain.objectives import Restorer
+from moe_lib.backbones.pretrain.pool import Pool
+from moe_lib.backbones.pretrain.reading import sentences
 
 PLAN = Plan(model="sam", steps=6, batch=4, scenes=12, warmup=2)
 RUN = Path(__file__).with_name("tiny_run.py")
@@ -251,6 +255,57 @@ def test_the_command_from_end_to_end(model, tmp_path, monkeypatch, capsys, few_s
         call(monkeypatch, model, "--steps", 3, "--out", out)
     call(monkeypatch, model, "--resume", "--device", "cpu", "--out", out)  # is at its end, and says so again
     assert len(lines(out)) == 3
+
+
+@pytest.mark.parametrize("model", ["hiera", "vit", "text"])
+def test_encoders_are_shipped_without_what_they_were_asked_through(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "pool", lambda split, n: enlarged(tiny.pool(8, seed=len(split))))
+    monkeypatch.setattr(command, "HELD_OUT", 8)
+    out = tmp_path / "run"
+    call(monkeypatch, model, "--steps", 2, "--batch", 2, "--scenes", 8, "--device", "cpu", "--out", out)
+    path = out / f"{model}.safetensors"
+    card = checkpoints.read_card(path)
+    assert card["images"] == 4 and ("sentences" in card["task"]) == (model == "text")
+    fresh = getattr(backbones, model)(weights=False)
+    built = getattr(backbones, model)(checkpoint=path)
+    assert not built.training and not any(values.requires_grad for values in built.parameters())
+    before = [values.clone() for values in fresh.parameters()]
+    assert not all(torch.equal(a, b) for a, b in zip(before, built.parameters(), strict=True))
+    begun = command.kept(command.fresh(Plan(model=model, steps=1, begin=str(path))).model)
+    assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), built.parameters(), strict=True))
+
+
+def enlarged(pool: Pool) -> Pool:
+    """Scenes of 96 pixels, for models that have but one size."""
+    image, instances = (
+        x.repeat_interleave(3, -1).repeat_interleave(3, -2) for x in (pool.image, pool.instances)
+    )
+    return Pool(image, instances, pool.visible)
+
+
+@torch.no_grad()
+def test_hidden_patches_are_hidden_from_the_vit():
+    """What is painted does not depend on the pixels of hidden patches, and does on those of others."""
+    torch.manual_seed(0)
+    model = Restorer(backbones.vit(weights=False)).eval()
+    torch.nn.init.normal_(model.hidden), torch.nn.init.normal_(model.vit.vit.pos_embed, std=0.3)
+    image, kept = torch.rand(2, 3, 96, 96), model.keep(torch.arange(2, dtype=torch.int32))
+    assert 0.35 < kept.float().mean() < 0.65 and not torch.equal(kept[0], kept[1])
+    hidden = (~kept).view(2, 1, 12, 12).repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+    def seen(x):
+        return model.vit.enter(x, hidden=(~kept, model.hidden))[0]
+
+    assert torch.equal(seen(image), seen(torch.where(hidden, 0.5, image)))
+    assert not torch.equal(seen(image), seen(torch.where(hidden, image, 0.5)))
+    assert model.loss(image, kept).shape == (2,)
+
+
+def test_sentences_come_from_their_own_split_and_every_form_is_there():
+    learnt, held_out = sentences("pretrain", 90), sentences("pretrain_val", 30)
+    assert learnt.tokens.shape == (90, 16) and len(set(learnt.form.tolist())) > 6
+    assert not {tuple(t) for t in learnt.tokens.tolist()} >= {tuple(t) for t in held_out.tokens.tolist()}
+    assert torch.equal(sentences("pretrain", 9).tokens, learnt.tokens[:9])
 
 
 @pytest.mark.parametrize("model", ["sam", "mae"])

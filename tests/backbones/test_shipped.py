@@ -11,6 +11,7 @@ import torch
 from moe_lib import backbones
 from moe_lib.backbones import checkpoints, registry
 from moe_lib.backbones.clicks import answered, objects, scores
+from moe_lib.backbones.pretrain.reading import sentences
 from moe_lib.worlds import Generic
 
 SHIPPED = [card for card in registry.CARDS if card.shipped]
@@ -29,7 +30,8 @@ def test_weights_are_small_frozen_and_described(card):
     model = getattr(backbones, card.family)(card.name)
     assert not model.training and not any(values.requires_grad for values in model.parameters())
     found = checkpoints.read_card(card.path)
-    assert found["task"].startswith("generic, split pretrain") and found["images"] > 0
+    world = "sentences" if card.family == "text" else "generic"
+    assert found["task"].startswith(f"{world}, split pretrain") and found["images"] > 0
     assert set(found["environment"]) >= {"commit", "device", "torch"} and found["plan"]["seed"] == 0
 
 
@@ -66,10 +68,44 @@ def test_the_autoencoder_paints_better_than_grey():
 
 
 def test_every_log_that_is_kept_belongs_to_a_shipped_model_or_the_control():
-    logs = json.loads((registry.WEIGHTS / "training.json").read_text(encoding="utf-8"))
-    text = json.dumps(logs)
-    for card in SHIPPED:
-        assert card.file.removesuffix(".safetensors") in text
+    files = [registry.WEIGHTS / name for name in ("training.json", "encoders.json")]
+    runs = [run for file in files for run in json.loads(file.read_text(encoding="utf-8"))["runs"]]
+    assert {run["job"] for run in runs} == {card.path.stem for card in SHIPPED} | {"control"}
+
+
+@torch.no_grad()
+def test_the_hierarchical_encoder_sees_more_than_an_untrained_one():
+    """How much of each cell is an object, by a linear layer that was fitted on half of the scenes."""
+    torch.manual_seed(0)
+    batch = scenes()
+    inside = (batch["instances"] > 0).float()[:, None]
+    truth = torch.nn.functional.avg_pool2d(inside, 8).flatten()
+
+    def error(model) -> float:
+        x = model(batch["image"])[1].permute(0, 2, 3, 1).flatten(0, 2)
+        x = torch.cat([x, torch.ones(len(x), 1)], 1)
+        half = len(x) // 2
+        fitted = torch.linalg.lstsq(x[:half], truth[:half, None]).solution
+        return float((x[half:] @ fitted - truth[half:, None]).square().mean())
+
+    assert error(backbones.hiera()) < 0.8 * error(backbones.hiera(weights=False).eval())
+
+
+def test_the_log_of_the_vit_says_that_it_learnt():
+    """Its layer that paints is not shipped. Grey would make a loss of about 1."""
+    file = registry.WEIGHTS / "encoders.json"
+    runs = {run["job"]: run for run in json.loads(file.read_text(encoding="utf-8"))["runs"]}
+    losses = [line["held-out loss"] for line in runs["vit"]["log"]]
+    assert losses[-1] < 0.65 and losses[-1] <= min(losses) + 1e-3
+
+
+@torch.no_grad()
+def test_the_text_encoder_tells_forms_of_sentences_apart():
+    """Sentences that differ in their form are further apart than those that do not."""
+    given = sentences("val", 120)
+    said = torch.nn.functional.normalize(backbones.text()(given.tokens).sentence, dim=1)
+    alike, same = said @ said.T, given.form[:, None] == given.form
+    assert alike[same].mean() > alike[~same].mean() + 0.3
 
 
 SCRIPT = """

@@ -111,14 +111,18 @@ def test_without_kernels_the_bottleneck_counts_twice():
     method = moe.AdaRoute(rank=3, kernels=(), hidden=2)
     torch.manual_seed(0)
     adapter, center = RoutedAdapter(6, method, 2), ExpertCenter(6, method, 2)
-    seen: list[Tensor] = []
-    adapter.mix.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
     x = torch.randn(2, 12, 6)
-    adapter(x, center, (3, 4))
+
+    def near(conv: nn.Conv2d, tokens: Tensor) -> Tensor:
+        return conv(tokens.mT.unflatten(-1, (3, 4))).flatten(2).mT
+
     u = x + adapter.gamma * adapter.norm(x)
-    u = u + adapter._near(adapter.before, u, (3, 4))
-    down, *_ = adapter.mixed(u, center)
-    torch.testing.assert_close(seen[0], 2 * u @ down.mT)
+    u = u + near(adapter.before, u)
+    down, up = adapter.mixed(u, center)
+    m = 2 * u @ down.mT
+    y = nn.functional.gelu(m + adapter.mix(m)) @ up.mT
+    y = y + near(adapter.after, y)
+    torch.testing.assert_close(adapter(x, center, (3, 4)), x + y)  # scales are 1 at first, offsets 0
 
 
 def test_one_kernel_has_a_choice_of_scales_that_learns_nothing():

@@ -9,7 +9,11 @@ import pytest
 from locked import differ, locked_versions
 from wheels import ROOT
 
-KEPT = [*sorted((ROOT / "book" / "results").glob("*/*.json")), ROOT / "moe_lib" / "weights" / "training.json"]
+KEPT = [
+    *sorted((ROOT / "book" / "results").glob("*/*.json")),
+    ROOT / "moe_lib" / "weights" / "training.json",
+    ROOT / "moe_lib" / "weights" / "encoders.json",
+]
 SYSTEMS = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}
 
 
