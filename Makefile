@@ -6,7 +6,7 @@ VENV := .venv/bin
 SETUP := $(PYTHON) book/tools/setup_env.py $(if $(CPU),--cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test notebooks gpu difficulty bench-backbone bench-world bench-conv-lora lab course lint format lock cover clean
+.PHONY: help setup book test notebooks gpu difficulty bench-backbone bench-world bench-conv-lora bench-methods lab course lint format lock cover clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-world: setup ## how fast the pocket world renders, beside a training step
 
 bench-conv-lora: setup ## what a layer of Conv-LoRA costs beside one of LoRA, literal and fast
 	@$(VENV)/python book/tools/bench_conv_lora.py
+
+bench-methods: setup ## what the other methods cost, as they are written and as the library computes them
+	@$(VENV)/python book/tools/bench_methods.py
 
 lab: setup ## JupyterLab on the chapters
 	@$(VENV)/jupyter lab chapters

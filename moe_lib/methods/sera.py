@@ -33,8 +33,8 @@ class SERA(Method):
     Neither code nor all of the paper could be read: constants are quoted by others, and what is marked "ours"
     is open. Inject it into a :class:`moe_lib.heads.Referrer`. Three kinds of target are known: the MLP of a
     ViT's block, a block of the text encoder, and ``neck.enter``, the maps once they have C channels (or
-    ``neck``, what is made of them); the default are those of DETRIS-B, and the maps (ours). With
-    ``stage="none"`` and without ``fusion`` it is DETRIS :cite:`huang2025detris`.
+    ``neck``, what is made of them); the default are those of DETRIS-B, and the maps (ours). Without the
+    neck, ``stage="none"`` and ``mask_padding=False`` it is DETRIS :cite:`huang2025detris`.
 
     Args:
         words: Channels of a word, and of a sentence: those of the text encoder.
@@ -128,10 +128,11 @@ class SERA(Method):
     def wrap(self, module: nn.Module, name: str) -> Adapted:
         if isinstance(module, TextBlock):
             return AlignedText(module, self)
-        if isinstance(module, Neck):
-            return FusedNeck(module, self)
-        if isinstance(module, nn.ModuleList) and name.split(".")[-1] == "enter":
-            return FusedMaps(module, self)
+        maps = isinstance(module, nn.ModuleList) and name.split(".")[-1] == "enter"
+        if maps or isinstance(module, Neck):
+            if not self.fusion:
+                raise ValueError(f"fusion names no expert for {name!r}: leave that out of the targets")
+            return (FusedMaps if maps else FusedNeck)(module, self)
         first = getattr(module, "fc1", getattr(module, "lin1", None))
         if isinstance(first, nn.Linear):
             return AlignedMlp(module, first, self)

@@ -377,6 +377,8 @@ def test_what_does_not_fit_is_said():
         moe.inject(nn.ModuleDict({"neck": heads.Neck(8, 8, 8, 2)}), moe.SERA(targets="neck"))
     with pytest.raises(TypeError, match=r"'decoder\.norm' is a LayerNorm"):
         moe.inject(referrer(inject=False), moe.SERA(words=32, targets="decoder.norm"))
+    with pytest.raises(ValueError, match=r"no expert for 'neck\.enter': leave that out of the targets"):
+        moe.inject(referrer(inject=False), moe.SERA(words=32, fusion=()))
     for wrong, words in (
         ({"k": 5}, "k is a whole number from 1 to 4 experts, got 5"), ({"rank": 20}, "rank is a multiple of"),
         ({"fusion": ("edge",)}, "experts of the neck are .*got 'edge'"), ({"tune": "all"}, "tune is one of"),

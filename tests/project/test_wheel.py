@@ -41,6 +41,7 @@ USES = {
     "LPMoE": "moe.LPMoE(planes=8).planes == 8",
     "LoRA": "LORA.rank == 1",
     "MLESAM": "moe.MLESAM(('a', 'b')).sensors == ('a', 'b')",
+    "SERA": "moe.SERA(k=2).k == 2",
     "Method": "issubclass(moe.VPT, moe.Method)",
     "Open": "moe.Open('0').opened(MODEL)[0] == '0.A'",
     "Recipe": "moe.Recipe(steps=3).steps == 3",
