@@ -5,7 +5,7 @@ import importlib
 from moe_lib.backbones.build import hiera, mae, sam, text, vit
 from moe_lib.backbones.encoder import ImageEncoder
 from moe_lib.backbones.mae import Mae
-from moe_lib.backbones.registry import Card, Catalogue, available
+from moe_lib.backbones.registry import Card, Catalogue, HieraSizes, TextSizes, VitSizes, available
 from moe_lib.backbones.sam import Masks, Sam, Sizes
 from moe_lib.backbones.words import Said, TextEncoder
 
@@ -13,6 +13,7 @@ __all__ = [
     "Card",
     "Catalogue",
     "Hiera",
+    "HieraSizes",
     "ImageEncoder",
     "Mae",
     "Masks",
@@ -22,6 +23,8 @@ __all__ = [
     "Sizes",
     "Staged",
     "TextEncoder",
+    "TextSizes",
+    "VitSizes",
     "available",
     "hiera",
     "mae",

@@ -29,7 +29,10 @@ VIT_H = replace(VIT_B, width=1280, depth=32, heads=16, global_blocks=(7, 15, 23,
 
 @dataclass(frozen=True)
 class HieraSizes:
-    """Of a hierarchical encoder."""
+    """Of a hierarchical encoder.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
 
     image: int = 96
     patch: int = 4
@@ -42,7 +45,10 @@ class HieraSizes:
 
 @dataclass(frozen=True)
 class VitSizes:
-    """Of a plain ViT with a class token, registers, and a scale in front of each residual."""
+    """Of a plain ViT with a class token, registers, and a scale in front of each residual.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
 
     image: int = 96
     patch: int = 8
@@ -54,7 +60,10 @@ class VitSizes:
 
 @dataclass(frozen=True)
 class TextSizes:
-    """Of a text encoder."""
+    """Of a text encoder.
+
+    Introduced in :doc:`/book/other_methods`.
+    """
 
     length: int = 16  # tokens
     width: int = 64
@@ -192,7 +201,7 @@ def recognise(state: Mapping[str, Tensor]) -> Card | None:
     depth = len({name.split(".")[2] for name in state if name.startswith("image_encoder.blocks.")})
     relative = "image_encoder.blocks.0.attn.rel_pos_h" in state
     family = "sam" if "mask_decoder.iou_token.weight" in state else "mae"
-    for entry in CARDS:
+    for entry in (card for card in CARDS if isinstance(card.sizes, Sizes)):
         sizes, side = entry.sizes, entry.sizes.image // entry.sizes.patch
         alike = (entry.family, sizes.depth, sizes.relative) == (family, depth, relative)
         if alike and place.shape == (1, side, side, sizes.width):
