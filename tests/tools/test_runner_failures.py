@@ -176,9 +176,12 @@ def under_way(tmp_path):
     mark = uuid.uuid4().hex
     (tmp_path / "temporary").mkdir()
     environment = os.environ | {"MARK": mark, "TMPDIR": str(tmp_path / "temporary")}
+    # Tests that were started in a shell's background ignore a Ctrl-C, and so would what they start.
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command(root, "--jobs", 2), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, heeded)
 
     def waiting() -> bool:
         sleepers = [p for p in marked_processes(mark) if "import time; time.sleep(300)" in p.cmdline()]
@@ -201,7 +204,7 @@ def test_an_interrupted_run_leaves_everything_as_it_was(under_way, number):
     assert len(marked_processes(mark)) >= 7  # run.py; two workers, kernels and processes of kernels
     process.send_signal(number)
     process.send_signal(number)  # an impatient second one must not cut the cleaning short
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines() == ["interrupted: nothing of the chapters that were running was kept"]
     assert "done" not in out
