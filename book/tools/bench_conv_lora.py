@@ -101,6 +101,17 @@ def timed(call: Callable[[], None], device: str, calls: int) -> float:
     return (time.perf_counter() - began) / calls
 
 
+def in_turns(
+    calls: dict[str, Callable[[], None]], device: str, inner: int, repeats: int, label: str
+) -> dict[str, float]:  # fmt: skip
+    """Milliseconds of each of several calls, the median of so many turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in tqdm(range(repeats + 1), desc=label, delay=2, leave=False):  # the first turn warms up
+        for name, call in calls.items():
+            seconds[name].append(timed(call, device, inner))
+    return {name: round(1000 * statistics.median(times[1:]), 3) for name, times in seconds.items()}
+
+
 def most_held(call: Callable[[], None], device: str) -> float:
     """Megabytes that tensors held at the worst moment of a call."""
     call()  # tables and the like are made once
@@ -142,12 +153,8 @@ def bench(
     ready = {name: torch.compile(m) for name, m in made.items()} if compiled else made
     calls = {name: partial(autocast, bf16, device, once, layer, x, weights) for name, layer in ready.items()}
     inner = max(1, 400_000 // (samples * side * side * width)) if device == "cpu" else 5
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in tqdm(range(repeats + 1), desc=label, delay=2, leave=False):  # the first turn warms up
-        for name, call in calls.items():
-            seconds[name].append(timed(call, device, inner))
+    milliseconds = in_turns(calls, device, inner, repeats, label)
     megabytes = {name: round(most_held(call, device), 2) for name, call in calls.items()}
-    milliseconds = {name: round(1000 * statistics.median(times[1:]), 3) for name, times in seconds.items()}
     return {"milliseconds": milliseconds, "megabytes": megabytes, "difference": apart, "repeats": repeats}
 
 

@@ -11,7 +11,6 @@ same weights and give the same numbers, which is measured as well.
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +18,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from bench_conv_lora import most_held, timed
+from bench_conv_lora import in_turns, most_held
 from difficulty_table import ROOT
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import moe_lib as moe
 from moe_lib import backbones, heads
@@ -50,6 +48,20 @@ class Compared:
 
 class LoopedAdapter(RoutedAdapter):
     """AdaRoute's adapter as it is written: experts are summed one by one, and pictures taken one by one."""
+
+    def forward(self, x: Tensor, center: ExpertCenter, grid: tuple[int, int]) -> Tensor:
+        def near(conv: nn.Conv2d, tokens: Tensor) -> Tensor:
+            return conv(tokens.mT.unflatten(-1, grid)).flatten(2).mT
+
+        u = x + self.gamma * self.norm(x)
+        u = u + near(self.before, u)
+        down, up, *kernels = self.mixed(u, center)
+        d = torch.stack([one @ weight.mT for one, weight in zip(u, down, strict=True)])
+        m = d + self._scales(d.mT, kernels, grid).mT
+        m = F.gelu(m + self.mix(m))
+        y = torch.stack([one @ weight.mT for one, weight in zip(m, up, strict=True)])
+        y = y + near(self.after, y)
+        return self.out_scale * y + self.out_offset + self.short_scale * x + self.short_offset
 
     def mixed(self, u: Tensor, center: ExpertCenter) -> list[Tensor]:
         logits = self.router(u.mean(1)).unflatten(-1, (len(self.roles), -1))
@@ -234,12 +246,8 @@ def bench(compared: Compared, device: str, repeats: int, label: str) -> dict:
         name: partial(once, form, compared.inputs, torch.randn_like(outs[name]))
         for name, form in compared.forms.items()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in tqdm(range(repeats + 1), desc=label, delay=2, leave=False):  # the first turn warms up
-        for name, call in calls.items():
-            seconds[name].append(timed(call, device, 1))
     return {
-        "milliseconds": {n: round(1000 * statistics.median(times[1:]), 3) for n, times in seconds.items()},
+        "milliseconds": in_turns(calls, device, 1, repeats, label),
         "megabytes": {name: round(most_held(call, device), 2) for name, call in calls.items()},
         "difference": float((slow - fast).abs().max() / slow.abs().max()),
         "plain": compared.plain, "bar": compared.bar, "repeats": repeats,

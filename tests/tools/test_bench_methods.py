@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import bench_conv_lora
 import bench_methods
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_both_forms_are_the_same_and_a_step_reaches_the_input(name):
 
 def test_times_are_medians_in_turns_without_the_first(monkeypatch):
     times = iter([9.0] * 3 + [1.0, 4.0, 2.0] * 2 + [70.0, 4.0, 2.0])
-    monkeypatch.setattr(bench_methods, "timed", lambda call, device, calls: next(times))
+    monkeypatch.setattr(bench_conv_lora, "timed", lambda call, device, calls: next(times))
     monkeypatch.setattr(bench_methods, "most_held", lambda call, device: 1.0)
     forms = {"plain": lambda x: 3 * x, LITERAL: lambda x: 2 * x, LIBRARY: lambda x: 2 * x + 0.5}
     found = bench(Compared(forms, [torch.ones(2)], "plain", 3.0), "cpu", 3, "tiny")
