@@ -12,10 +12,11 @@ from torch import Tensor, nn
 import moe_lib as moe
 from moe_lib import backbones, heads, metrics, routing
 from moe_lib.backbones import PlainVit, Said, TextEncoder
+from moe_lib.backbones.words import TextBlock
 from moe_lib.heads.referring import OneKey
 from moe_lib.methods.aligner import Look
-from moe_lib.methods.sera import AlignedMlp, FusedMaps
-from moe_lib.methods.sera_fusion import Boundary, Filter, Fusion
+from moe_lib.methods.sera import AlignedMlp, AlignedText, Experts, FusedMaps
+from moe_lib.methods.sera_fusion import Boundary, Context, Filter, Fusion
 from moe_lib.worlds.language import VOCABULARY, tokenise
 
 TEXTS = ["the red circle", "the blue star on the left", "the small ring"]
@@ -386,3 +387,58 @@ def test_what_does_not_fit_is_said():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             moe.SERA(**wrong)
+
+
+def test_the_two_experts_of_an_adapter_are_as_written():
+    torch.manual_seed(0)
+    stage = Experts(16, moe.SERA(rank=16, inside=(0.3, 0.1), mix=(0.25, 0.15)), 8).eval()
+    small.disturb(stage, amount=0.3)
+    for norm in stage.norms:
+        norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2)
+    rich, plain = torch.randn(2, 2, 16, 5, 5)
+    spatial = torch.relu(stage.norms[0](stage.near[0](rich))) + 0.3 * rich
+    boundary = torch.relu(stage.norms[1](rich + 0.1 * stage.near[1](rich)))
+    w = stage.router(rich.mean((2, 3))).softmax(1)[..., None, None]
+    expected = rich + 0.25 * w[:, :1, 0, None] * spatial + 0.15 * w[:, 1:, 0, None] * boundary
+    torch.testing.assert_close(stage(rich, plain), expected)
+
+
+def test_the_contextual_expert_is_two_residuals_less_the_map():
+    torch.manual_seed(0)
+    expert, x = small.disturb(Context(16, 4)), torch.randn(2, 16, 3, 4)
+    t = x.flatten(2).mT
+    y = expert.norms[0](t)
+    t = t + expert.attention(y, y, y)[0]
+    t = t + expert.feed(expert.norms[1](t))
+    torch.testing.assert_close(x + expert(x), t.mT.unflatten(-1, (3, 4)))
+
+
+def test_noise_and_losses_are_for_training_only():
+    fusion, x = small.disturb(Fusion(8, k=2)), torch.randn(64, 8, 3, 3)
+    torch.manual_seed(0)
+    one, two = (fusion.train().decided(x) for _ in range(2))
+    assert not torch.equal(one, two) and fusion.balance > 0
+    spread = (fusion.routing.noisy - fusion.routing.logits).std().item()
+    assert spread == pytest.approx(1 / 4, abs=0.05)
+    one, two = (fusion.eval().decided(x) for _ in range(2))
+    assert torch.equal(one, two) and fusion.balance is None
+
+
+def test_a_block_of_text_is_the_usual_one_and_its_adapter_stands_beside_the_mlp():
+    """Against torch's own layer, with the activation of CLIP."""
+    torch.manual_seed(0)
+    block, x = small.disturb(TextBlock(16, 4)).eval(), torch.randn(2, 6, 16)
+    torchs = nn.TransformerEncoderLayer(
+        16, 4, 64, 0.0, lambda h: h * (1.702 * h).sigmoid(), batch_first=True, norm_first=True
+    ).eval()
+    names = {"attn": "self_attn", "ln_1": "norm1", "ln_2": "norm2", "mlp.c_fc": "linear1"}
+    names |= {"mlp.c_proj": "linear2"}
+    for ours, theirs in names.items():
+        torchs.get_submodule(theirs).load_state_dict(block.get_submodule(ours).state_dict())
+    causal = nn.Transformer.generate_square_subsequent_mask(6)
+    torch.testing.assert_close(block(x), torchs(x, src_mask=causal))
+    adapted = AlignedText(block, moe.SERA(text_rank=16)).eval()
+    half = block.attended(x)
+    expected = block(x) + 0.2 * adapted.adapter(half)
+    torch.testing.assert_close(adapted(x), expected)
+    assert (adapted.adapter(half) - adapted.adapter(block.ln_2(half))).abs().max() > 1e-3
