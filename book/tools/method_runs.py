@@ -29,7 +29,7 @@ from moe_lib.routing import balance_loss
 
 NAME = "other_methods"
 FOLDER = ROOT / "book" / "results" / NAME
-RATES, RATE_SEED, SEEDS = (1e-3, 3e-3, 1e-2), 100, 3
+RATES, RATE_SEED, SEEDS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), 100, 3
 SENSORS = ("rgb", "depth", "event", "lidar")
 HEAD = "head alone"
 

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from timm.models.hieradet_sam2 import HieraDet
 from torch import Tensor, nn
 
-from moe_lib.backbones.plain import MEAN, STD
+from moe_lib.backbones.pixels import MEAN, STD, Normalised
 
 
-class Hiera(nn.Module):
+class Hiera(Normalised):
     """Pictures in [0, 1] → three maps ``(B, channels, h, w)`` of the strides 4, 8 and 16, the finest first.
 
     Args:
@@ -24,16 +23,14 @@ class Hiera(nn.Module):
     def __init__(
         self, trunk: HieraDet, channels: int = 256, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
     ):
-        super().__init__()
+        super().__init__(mean, std)
         if not isinstance(trunk, HieraDet):
             raise TypeError(f"the trunk is a HieraDet of timm, got a {type(trunk).__name__}")
         self.trunk, self.channels = trunk, channels
         self.neck = nn.ModuleList(nn.Conv2d(info["num_chs"], channels, 1) for info in trunk.feature_info)
-        for name, values in (("pixel_mean", mean), ("pixel_std", std)):
-            self.register_buffer(name, torch.tensor(tuple(values)).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        return self.maps((image - self.pixel_mean) / self.pixel_std)
+        return self.maps(self.normalised(image))
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """Of pictures that are normalised already."""

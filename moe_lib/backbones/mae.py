@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from moe_lib.backbones import checks
 from moe_lib.backbones.encoder import ImageEncoder
-from moe_lib.backbones.sam import PIXEL_MEAN, PIXEL_STD, Sizes
+from moe_lib.backbones.pixels import Normalised
+from moe_lib.backbones.sam import Sizes
 from moe_lib.worlds import noise
 
 KEPT = 0.25  # share of the patches that the encoder sees
 WIDTH, DEPTH = 96, 2  # of the decoder
 
 
-class Mae(nn.Module):
+class Mae(Normalised):
     """The image encoder of SAM with global attention only, and a small decoder that paints hidden patches.
 
     ``image_encoder`` sees kept patches only, so neither windows nor relative positions make sense in it. The
@@ -43,8 +44,6 @@ class Mae(nn.Module):
         self.place = nn.Parameter(torch.zeros(grid**2, WIDTH))
         self.decoder = nn.Sequential(*(Block(WIDTH, num_heads=4) for _ in range(DEPTH)), nn.LayerNorm(WIDTH))
         self.paint = nn.Linear(WIDTH, 3 * sizes.patch**2)
-        for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1) / 255, persistent=False)
 
     def forward(self, image: Tensor, kept: Tensor) -> Tensor:
         """Paint every patch from the kept ones.
@@ -58,7 +57,7 @@ class Mae(nn.Module):
         """
         checks.image(image, self.sizes.image)
         encoder, rows = self.image_encoder, kept[..., None]
-        tokens = encoder.patch_embed((image - self.pixel_mean) / self.pixel_std) + encoder.pos_embed
+        tokens = encoder.patch_embed(self.normalised(image)) + encoder.pos_embed
         tokens = tokens.flatten(1, 2)
         tokens = tokens.gather(1, rows.expand(-1, -1, tokens.shape[2]))[:, None]  # (B, 1, K, D): one row
         for block in encoder.blocks:

@@ -12,12 +12,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from moe_lib.backbones.encoder import ImageEncoder
-from moe_lib.backbones.sam import PIXEL_MEAN, PIXEL_STD
-
-MEAN, STD = (tuple(value / 255 for value in values) for values in (PIXEL_MEAN, PIXEL_STD))  # of ImageNet
+from moe_lib.backbones.pixels import MEAN, STD, Normalised
 
 
-class PlainVit(nn.Module):
+class PlainVit(Normalised):
     """timm's ViT or BEiT, or the encoder of SAM or MAE: pictures in [0, 1] → four maps (B, D, …).
 
     The maps have strides of a quarter, a half, one and two patches. They are all made of the last tokens, by
@@ -31,12 +29,10 @@ class PlainVit(nn.Module):
     """
 
     def __init__(self, vit: nn.Module, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
-        super().__init__()
+        super().__init__(mean, std)
         if not isinstance(vit, (VisionTransformer, Beit, ImageEncoder)):
             raise TypeError(f"a plain ViT is timm's, or an encoder of SAM or MAE; got a {type(vit).__name__}")
         self.vit = vit
-        for name, values in (("pixel_mean", mean), ("pixel_std", std)):
-            self.register_buffer(name, torch.tensor(tuple(values)).view(3, 1, 1), persistent=False)
         patch = vit.patch_embed.proj.kernel_size
         self.patch, self.width, self.depth = patch[0], vit.patch_embed.proj.out_channels, len(vit.blocks)
 
@@ -60,7 +56,7 @@ class PlainVit(nn.Module):
         if any(side % self.patch for side in image.shape[-2:]):
             height, width = image.shape[-2:]
             raise ValueError(f"{height} × {width} pixels are no whole number of patches of {self.patch}")
-        vit, image = self.vit, (image - self.pixel_mean) / self.pixel_std
+        vit, image = self.vit, self.normalised(image)
         grid = (image.shape[-2] // self.patch, image.shape[-1] // self.patch)
         x = vit.patch_embed(image)
         if isinstance(vit, VisionTransformer):

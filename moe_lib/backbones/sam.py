@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from moe_lib.backbones import checks
 from moe_lib.backbones.encoder import ImageEncoder
-
-PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+from moe_lib.backbones.pixels import Normalised
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Masks:
         return logits.take_along_dim(chosen[..., None, None, None], 2)[:, :, 0]
 
 
-class Embedder(nn.Module):
+class Embedder(Normalised):
     """What sees pictures of one size through an ``image_encoder``."""
 
     image_encoder: ImageEncoder
@@ -71,17 +70,11 @@ class Embedder(nn.Module):
     def __init__(self, sizes: Sizes):
         super().__init__()
         self.sizes = sizes
-        for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1) / 255, persistent=False)
 
     def embed(self, image: Tensor) -> Tensor:
         """Pictures in [0, 1], ``(B, 3, H, W)`` → embeddings ``(B, C, h, w)``."""
         checks.image(image, self.sizes.image)
         return self.image_encoder(self.normalised(image))
-
-    def normalised(self, image: Tensor) -> Tensor:
-        """Pictures in [0, 1] as the encoder wants them."""
-        return (image - self.pixel_mean) / self.pixel_std
 
 
 class Sam(Embedder):

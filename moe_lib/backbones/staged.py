@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
 from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
-from moe_lib.backbones.plain import MEAN, STD
+from moe_lib.backbones.pixels import MEAN, STD, Normalised
 
 
-class Staged(nn.Module):
+class Staged(Normalised):
     """timm's Swin or ConvNeXt: pictures in [0, 1] → four maps ``(B, C, h, w)``, the finest first.
 
     ``stage_norms`` are new, one for each map.
@@ -23,17 +22,15 @@ class Staged(nn.Module):
     """
 
     def __init__(self, model: nn.Module, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
-        super().__init__()
+        super().__init__(mean, std)
         if not isinstance(model, (SwinTransformer, ConvNeXt)):
             raise TypeError(f"stages are those of timm's Swin or ConvNeXt; got a {type(model).__name__}")
         self.model = model
-        for name, values in (("pixel_mean", mean), ("pixel_std", std)):
-            self.register_buffer(name, torch.tensor(tuple(values)).view(3, 1, 1), persistent=False)
         self.channels = [info["num_chs"] for info in model.feature_info]
         self.stage_norms = nn.ModuleList(nn.LayerNorm(channels) for channels in self.channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        model, image = self.model, (image - self.pixel_mean) / self.pixel_std
+        model, image = self.model, self.normalised(image)
         swin, found = isinstance(model, SwinTransformer), []
         x = model.patch_embed(image) if swin else model.stem(image)
         for stage, norm in zip(model.layers if swin else model.stages, self.stage_norms, strict=True):

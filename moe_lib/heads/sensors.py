@@ -251,7 +251,7 @@ class SensorSam(nn.Module):
     def features(self, pictures: Tensor, present: Sequence[int]) -> list[Tensor]:
         """Three levels of all M sensors, ``(M, B, C, h, w)`` each; 0 where a sensor is not there."""
         encoder = self.sensors_encoder.encoder
-        levels = self.sensors_encoder((pictures - encoder.pixel_mean) / encoder.pixel_std, tuple(present))
+        levels = self.sensors_encoder(encoder.normalised(pictures), tuple(present))
         for i, reduce in enumerate(self.reduce):
             levels[i] = reduce(levels[i].flatten(0, 1)).unflatten(0, levels[i].shape[:2])
         if len(present) == len(self.sensors):

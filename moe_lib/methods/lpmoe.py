@@ -111,7 +111,7 @@ class PriorsVit(Adapted):
                 f"local priors need sides that are multiples of {stride}, got {height} × {width}"
             )
         x, besides, (h, w) = base.enter(image)
-        first, *levels = self.priors((image - base.pixel_mean) / base.pixel_std)
+        first, *levels = self.priors(base.normalised(image))
         sizes = [tuple(level.shape[-2:]) for level in levels]
         c = torch.cat(
             [level.flatten(2).mT + own for level, own in zip(levels, self.level_embed, strict=True)], 1

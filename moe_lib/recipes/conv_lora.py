@@ -135,7 +135,9 @@ def run(
     runs.check(out, asked, made=("adapter", "training", "scores.json"), force=force)
     read = partial(_read, data, size=sam.sizes.image, ignore=ignore)
     learnt, held_out = Joined(read("train", mirrored=True)), Joined(read("val"))
-    tests = {part.root.name: part for part in read("test")}
+    parts = read("test")
+    called = [part.root.name for part in parts]
+    tests = {part.root.name if called.count(part.root.name) == 1 else str(part.root): part for part in parts}
     torch.manual_seed(seed)
     model = heads.SemanticSam(sam, _classes(task, learnt))
     inject(model, METHODS[method]())

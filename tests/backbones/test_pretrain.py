@@ -253,6 +253,8 @@ def test_the_command_from_end_to_end(model, tmp_path, monkeypatch, capsys, few_s
 
     with pytest.raises(SystemExit, match=f"{out} is not empty; --resume goes on with it, --out names"):
         call(monkeypatch, model, "--steps", 3, "--out", out)
+    with pytest.raises(SystemExit, match=f"the run in {out} is of {model}, not of text"):
+        call(monkeypatch, "text", "--resume", "--out", out)
     call(monkeypatch, model, "--resume", "--device", "cpu", "--out", out)  # is at its end, and says so again
     assert len(lines(out)) == 3
 
@@ -327,6 +329,9 @@ def test_training_on_from_weights_that_are_there(model, tmp_path, monkeypatch, f
 def test_what_the_command_refuses(tmp_path, monkeypatch, capsys, few_scenes):
     with pytest.raises(SystemExit, match=r"nothing to resume in .*; without --resume a run is begun there"):
         call(monkeypatch, "sam", "--resume", "--out", tmp_path / "none")
+    for model in ("vit", "text"):
+        with pytest.raises(SystemExit, match=f"{model} is an encoder alone; nothing of it is left to train"):
+            call(monkeypatch, model, "--frozen-encoder", "--steps", 1, "--device", "cpu", "--out", tmp_path)
     if not torch.cuda.is_available():
         with pytest.raises((SystemExit, RuntimeError, ValueError), match=r"(?i)cuda"):
             call(monkeypatch, "sam", "--steps", 1, "--device", "cuda", "--out", tmp_path / "a")

@@ -122,6 +122,12 @@ def test_folders_are_trained_on_together_and_tested_apart(polyps, tmp_path):
     assert history[-1]["step"] == 3  # of nine pictures, by four
 
 
+def test_folders_of_one_name_are_told_apart(polyps, tmp_path):
+    other = write(tmp_path / "elsewhere" / "polyps", counts=(("train", 3), ("val", 2), ("test", 2)))
+    scores = run(sam(), "polyps", [polyps, other], tmp_path / "run", epochs=1, device="cpu")
+    assert list(scores) == [str(polyps), str(other)]
+
+
 def test_pictures_go_through_the_model_one_by_one(polyps, tmp_path, monkeypatch):
     seen = []
     true = heads.SemanticSam.forward

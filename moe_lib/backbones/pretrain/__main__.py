@@ -36,7 +36,8 @@ from moe_lib.worlds.generic import Generic
 from moe_lib.worlds.referring import Referring
 
 MODELS = {"sam": POCKET, "sam_global": POCKET_GLOBAL, "mae": POCKET_GLOBAL}
-MORE = ("hiera", "vit", "text")
+ALONE = ("vit", "text")  # encoders that no decoder is shipped with
+MORE = ("hiera", *ALONE)
 HELD_OUT = 256  # scenes of each validation
 
 
@@ -81,6 +82,8 @@ def main() -> None:
     plan = planned(folder) if given.resume else None
     if given.resume and plan is None:
         raise SystemExit(f"pretrain: nothing to resume in {folder}; without --resume a run is begun there")
+    if plan and plan.model != given.model:
+        raise SystemExit(f"pretrain: the run in {folder} is of {plan.model}, not of {given.model}")
     if not given.resume and folder.exists() and any(folder.iterdir()):
         raise SystemExit(f"pretrain: {folder} is not empty; --resume goes on with it, --out names another")
     fabric = _fabric(given.device)
@@ -117,6 +120,8 @@ def _fabric(device: str) -> Fabric:
 
 def _plan(given: argparse.Namespace, fabric: Fabric) -> Plan:
     """What was asked for."""
+    if given.frozen_encoder and given.model in ALONE:
+        raise SystemExit(f"pretrain: {given.model} is an encoder alone; nothing of it is left to train")
     asked = {
         name: getattr(given, name)
         for name in ("model", "batch", "scenes", "rate", "prompts", "frozen_encoder", "begin", "seed")
