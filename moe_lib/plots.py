@@ -100,7 +100,8 @@ def expert_usage(records: Mapping[str, Sequence[Routing]], *, width: float = 5.6
 
     An expert's share is its part of all gates of the layer, so that a choice counts by its weight. Layers may
     decide once per image or once per window: each row says how many decisions it rests on, for a layer with
-    nine windows says nine times as much about an image as one without.
+    nine windows says nine times as much about an image as one without. A colour says how far a share is from
+    what it would be if all experts of that layer were used alike.
 
     Introduced in :doc:`/chapters/03_experts_and_routers`.
     """
@@ -114,20 +115,23 @@ def expert_usage(records: Mapping[str, Sequence[Routing]], *, width: float = 5.6
     shares = np.full((len(gates), experts), np.nan)
     for row, values in zip(shares, gates.values(), strict=True):
         row[: values.shape[1]] = values.sum(0) / values.sum()
+    of_layer = np.array([values.shape[1] for values in gates.values()])
+    level = shares * of_layer[:, None]  # 1 if all are used alike
+    top = max(np.nanmax(level), 2)
     with style():
         fig, ax = plt.subplots(figsize=(width, 0.9 + 0.34 * len(gates)))
-        ax.imshow(shares, aspect="auto", vmin=0, vmax=max(np.nanmax(shares), 2 / experts))
+        ax.imshow(level, aspect="auto", vmin=0, vmax=top)
         for (row, column), share in np.ndenumerate(shares):
             if np.isfinite(share):
-                dark = share < 0.6 * max(np.nanmax(shares), 2 / experts)
                 ax.text(
                     column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9,
-                    color="white" if dark else "black",
+                    color="white" if level[row, column] < 0.6 * top else "black",
                 )  # fmt: skip
         decisions = [f"{name}\n{len(gates[name]):,} {records[name][0].shape[0]}s" for name in gates]
         ax.set(xlabel="expert", xticks=range(experts), yticks=range(len(gates)))
         ax.set_yticklabels(decisions, fontsize=9)
-        ax.set_title(f"Share of the gates in %, {100 / experts:.0f} if all are used alike")
+        alike = " or ".join(f"{100 / number:.3g}" for number in np.unique(of_layer)[::-1])
+        ax.set_title(f"Share of the gates in %, {alike} if all are used alike")
     return fig
 
 

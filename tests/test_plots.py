@@ -343,7 +343,7 @@ def test_expert_usage_weighs_a_choice_by_its_gate_and_counts_decisions():
     sure, torn = recorded([[9.0, -9.0]], "image"), recorded([[0.0, 0.1]] * 4, "window")
     fig = expert_usage({"a": [sure, recorded([[-9.0, 9.0]], "image")], "b": [torn], "c": [sure, sure]})
     (ax,) = fig.axes
-    np.testing.assert_allclose(ax.images[0].get_array(), [[0.5, 0.5], [0, 1], [1, 0]], atol=1e-4)
+    np.testing.assert_allclose(ax.images[0].get_array(), [[1, 1], [0, 2], [2, 0]], atol=1e-4)
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "a\n2 images",
         "b\n4 windows",
@@ -353,13 +353,25 @@ def test_expert_usage_weighs_a_choice_by_its_gate_and_counts_decisions():
     mixed = routing.Routing(
         *[torch.tensor([[0.9, 0.0], [0.0, 0.3]])] * 2, torch.tensor([[0], [1]]), ("image", (2,))
     )
-    shares = expert_usage({"": [mixed]}).axes[0].images[0].get_array()
-    np.testing.assert_allclose(shares, [[0.75, 0.25]], atol=1e-6)
+    levels = expert_usage({"": [mixed]}).axes[0].images[0].get_array()
+    np.testing.assert_allclose(levels, [[1.5, 0.5]], atol=1e-6)
 
 
 def test_expert_usage_of_layers_with_fewer_experts_leaves_the_rest_empty():
     fig = expert_usage({"a": [recorded([[1.0, 0.0, 0.0]], "image")], "b": [recorded([[1.0, 0.0]], "image")]})
     assert np.isnan(np.ma.filled(fig.axes[0].images[0].get_array(), np.nan)[1, 2])
     assert len(fig.axes[0].texts) == 5
+
+
+def test_expert_usage_measures_each_layer_by_its_own_number_of_experts():
+    even = [routing.dense(torch.zeros(1, number))[1] for number in (4, 2)]
+    (ax,) = expert_usage({"a": even[:1], "b": even[1:]}).axes
+    levels = np.ma.filled(ax.images[0].get_array(), np.nan)
+    np.testing.assert_allclose(levels, [[1, 1, 1, 1], [1, 1, np.nan, np.nan]])
+    assert ax.get_title(loc="left") == "Share of the gates in %, 25 or 50 if all are used alike"
+    assert len({text.get_color() for text in ax.texts}) == 1
+
+
+def test_expert_usage_wants_records():
     with pytest.raises(ValueError, match="inside watch_routing"):
         expert_usage({})

@@ -2,6 +2,7 @@
 
     python book/tools/method_runs.py rates       learning rates, chosen on validation scenes
     python book/tools/method_runs.py runs        every arm with every seed
+    python book/tools/method_runs.py table       their scores as the page shows them
     python book/tools/method_runs.py list        what is done
 
 They write rates.json and pocket.json to book/results/other_methods. `rates` uses a seed that no result uses,
@@ -171,12 +172,16 @@ def scenes(task: str) -> tuple:
     return tuple(moe.worlds.materialise(TASKS[task].scenes, split, n) for split, n in sizes.items())
 
 
+def untrained(task: str, arm: str) -> nn.Module:
+    """A model without the method of the arm: frozen encoders, and a head."""
+    return (lpmoe_model if arm == "LPMoE" else TASKS[task].model)()
+
+
 def trained(task: str, arm: str, seed: int, rate: float) -> nn.Module:
     """An arm, after its steps."""
     here = TASKS[task]
     torch.manual_seed(seed)
-    model = (lpmoe_model if arm == "LPMoE" else here.model)()
-    moe.inject(model, here.arms[arm])
+    model = moe.inject(untrained(task, arm), here.arms[arm])
     recipe = moe.Recipe(steps=here.steps, batch=here.batch, rate=rate, seed=seed, every=here.steps)
     moe.fit(model, scenes(task)[0], here.loss, recipe, device="cpu")
     return model
@@ -214,11 +219,26 @@ def save(what: str, seeds: int, values: dict[str, list[float]], records: dict) -
     shared.save(what, seeds, quantities, records, chapter=NAME)
 
 
+def table(records: dict[tuple, dict]) -> str:
+    """A line for each arm and score, its seeds side by side."""
+    lines = ["| task | score | arm | trained | rate | of each seed |", "|---|---|---|--:|--:|---|"]
+    for task, here in TASKS.items():
+        found = {arm: [job for job in records if job[:2] == (task, arm)] for arm in here.arms}
+        for score in (name for name in records[found[HEAD][0]]["scores"] if name != "trained"):
+            for arm, jobs in found.items():
+                runs = [records[job]["scores"] for job in sorted(jobs)]
+                values = ", ".join(f"{run[score]:.3f}" for run in runs)
+                lines.append(
+                    f"| {task} | {score} | {arm} | {runs[0]['trained']:,} | {jobs[0][3]:g} | {values} |"
+                )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("rates", "runs", "list"))
+    parser.add_argument("what", choices=("rates", "runs", "table", "list"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="some of them")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one thread each")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where runs are kept (%(default)s)")
@@ -228,6 +248,9 @@ def main() -> None:
             records = shared.done(given.folder / f"{name}.jsonl")
             minutes = sum(record["seconds"] for record in records.values()) / 60
             print(f"{name}: {len(records)} done, {minutes:.0f} minutes of one thread")
+        return
+    if given.what == "table":
+        print(table(shared.done(given.folder / "runs.jsonl")))
         return
     for task in given.tasks:  # rendered once, and not by every process
         scenes(task)

@@ -227,6 +227,10 @@ class SensorSam(nn.Module):
             SensorRouter(width, len(sensors), **dict(router or {})) for width in widths
         )
         self.prompts = Prompts(channels, (image // 16,) * 2, (image, image), 16).requires_grad_(False)
+        # Frozen, so no saved adapter has them: without a checkpoint they are the same in every model.
+        always = torch.Generator().manual_seed(0)
+        for values in self.prompts.state_dict().values():
+            values.copy_(torch.randn(values.shape, generator=always))
         self.decoder = ClassDecoder(classes, channels, **dict(decoder or {}))
         self.auxiliary = AllMLPHead(widths, classes)
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from method_runs import HEAD, RATE_SEED, RATES, SEEDS, TASKS, best_rates, kept_run
 
+import moe_lib as moe
+
 
 @pytest.fixture
 def small(monkeypatch):
@@ -29,6 +31,28 @@ def test_every_arm_trains_and_is_scored(small, task, arm):
     assert found.pop("trained") > 0
     assert found and all(0 <= value <= 1 for value in found.values())
     assert ("mIoU, one missing" in found) == (task == "multimodal")
+
+
+METHODS = {"camouflage": "LPMoE", "semantic": "AdaRoute", "multimodal": "MLE-SAM", "referring": "SERA"}
+
+
+@pytest.mark.parametrize("task, arm", METHODS.items())
+def test_every_method_is_saved_and_shows_its_routing(small, task, arm, tmp_path):
+    model = method_runs.trained(task, arm, 0, 1e-3).eval()
+    batch = method_runs.scenes(task)[2].batch(range(2))
+    with torch.no_grad(), moe.watch_routing(model) as records:
+        before = logits_of(model(batch))
+    (ax,) = moe.plots.expert_usage(records).axes
+    assert len(ax.get_yticks()) == len(records) >= 3
+    moe.save_adapter(model, tmp_path / "adapter")
+    torch.manual_seed(1)
+    again = moe.load_adapter(method_runs.untrained(task, arm), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        assert torch.equal(logits_of(again(batch)), before)
+
+
+def logits_of(answer: object) -> torch.Tensor:
+    return answer.small if isinstance(answer, moe.heads.Referred) else answer.logits
 
 
 def test_methods_stand_beside_a_plain_adapter_as_large():
