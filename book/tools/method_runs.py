@@ -214,11 +214,6 @@ def best_rates(tasks: list[str], processes: int, folder: Path) -> dict[tuple[str
     return {arm: max(RATES, key=lambda rate: first_score(found[*arm, rate])) for arm in arms}
 
 
-def save(what: str, seeds: int, values: dict[str, list[float]], records: dict) -> None:
-    quantities = {name: moe.quantity(each) for name, each in values.items()}
-    shared.save(what, seeds, quantities, records, chapter=NAME)
-
-
 def table(records: dict[tuple, dict]) -> str:
     """A line for each arm and score, its seeds side by side."""
     lines = ["| task | score | arm | trained | rate | of each seed |", "|---|---|---|--:|--:|---|"]
@@ -257,10 +252,11 @@ def main() -> None:
     rates = best_rates(given.tasks, given.processes, given.folder)
     records = shared.done(given.folder / "rates.jsonl")
     if given.what == "rates":
-        values = {
-            f"{task} {arm} {rate:g}": [first_score(one)] for (task, arm, rate), one in records.items()
-        }  # fmt: skip
-        save("rates", 1, values, records)
+        quantities = {
+            f"{task} {arm} {rate:g}": dict.fromkeys(("estimate", "low", "high"), first_score(one))
+            for (task, arm, rate), one in records.items()
+        }
+        shared.save("rates", 1, quantities, records, chapter=NAME)
         for (task, arm), rate in rates.items():
             print(f"{task:12} {arm:12} {rate:g}")
         return
@@ -270,7 +266,8 @@ def main() -> None:
     for (task, arm, _, _), record in records.items():
         for name, value in record["scores"].items():
             values.setdefault(f"{task} {arm} {name}", []).append(value)
-    save("pocket", SEEDS, values, records)
+    quantities = {name: moe.quantity(each) for name, each in values.items()}
+    shared.save("pocket", SEEDS, quantities, records, chapter=NAME)
 
 
 if __name__ == "__main__":
