@@ -216,16 +216,16 @@ def best_rates(tasks: list[str], processes: int, folder: Path) -> dict[tuple[str
 
 def table(records: dict[tuple, dict]) -> str:
     """A line for each arm and score, its seeds side by side."""
-    lines = ["| task | score | arm | trained | rate | of each seed |", "|---|---|---|--:|--:|---|"]
+    lines = ["| task | arm | three seeds | trained | rate |", "|---|---|---|--:|--:|"]
     for task, here in TASKS.items():
         found = {arm: [job for job in records if job[:2] == (task, arm)] for arm in here.arms}
         for score in (name for name in records[found[HEAD][0]]["scores"] if name != "trained"):
             for arm, jobs in found.items():
                 runs = [records[job]["scores"] for job in sorted(jobs)]
                 values = ", ".join(f"{run[score]:.3f}" for run in runs)
-                lines.append(
-                    f"| {task} | {score} | {arm} | {runs[0]['trained']:,} | {jobs[0][3]:g} | {values} |"
-                )
+                whole = f"{arm}|{values}".replace(" ", "\N{NO-BREAK SPACE}")  # on one line
+                trained, rate = runs[0]["trained"], jobs[0][3]
+                lines.append(f"| {task}, {score} |{whole}| {trained:,} | {rate:g} |")
     return "\n".join(lines)
 
 
