@@ -16,7 +16,7 @@ from moe_lib.backbones.words import TextBlock
 from moe_lib.heads.referring import OneKey
 from moe_lib.methods.aligner import Look
 from moe_lib.methods.sera import AlignedMlp, AlignedText, Experts, FusedMaps
-from moe_lib.methods.sera_fusion import Boundary, Context, Filter, Fusion
+from moe_lib.methods.sera_fusion import KERNELS, Boundary, Context, Filter, Fusion
 from moe_lib.worlds.language import VOCABULARY, tokenise
 
 TEXTS = ["the red circle", "the blue star on the left", "the small ring"]
@@ -95,6 +95,12 @@ def test_what_is_tuned_of_the_encoders(tune, vit, text):
         moe.inject(model, moe.SERA(tune=tune))
     for part, expected in ((model.picture_encoder, vit), (model.text_encoder, text)):
         assert count(part, lambda n, v: v.requires_grad and ".adapter." not in n) == expected
+    assert not any(v.requires_grad for part in (model.decoder, model.projector) for v in part.parameters())
+
+
+def test_the_text_encoder_may_be_left_as_it_is():
+    text = referrer(tune_text=False).text_encoder
+    assert not count(text, lambda n, v: v.requires_grad and ".adapter." not in n)
 
 
 @pytest.mark.parametrize("softmax, learns", [("after", False), ("before", True)])
@@ -212,6 +218,13 @@ def test_filters_see_slopes_and_nothing_in_an_even_map(how):
 
 def test_random_filters_are_saved_and_fixed_ones_need_not_be():
     assert not Filter("blur", 2).state_dict() and list(Filter("blur", 2, "random").state_dict()) == ["kernel"]
+
+
+def test_random_filters_are_as_strong_as_the_fixed_ones():
+    for name in KERNELS:
+        fixed, drawn = (Filter(name, 1, how).kernel for how in ("fixed", "random"))
+        torch.testing.assert_close(drawn.norm(), fixed.norm())
+        assert not torch.allclose(drawn, fixed)
 
 
 def test_corners_of_the_plane():
@@ -396,6 +409,7 @@ def test_the_two_experts_of_an_adapter_are_as_written():
     for norm in stage.norms:
         norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2)
     rich, plain = torch.randn(2, 2, 16, 5, 5)
+    assert {norm.eps for norm in stage.norms} == {1e-3}  # as in the branches beside them
     spatial = torch.relu(stage.norms[0](stage.near[0](rich))) + 0.3 * rich
     boundary = torch.relu(stage.norms[1](rich + 0.1 * stage.near[1](rich)))
     w = stage.router(rich.mean((2, 3))).softmax(1)[..., None, None]
@@ -415,6 +429,7 @@ def test_the_contextual_expert_is_two_residuals_less_the_map():
 
 def test_noise_and_losses_are_for_training_only():
     fusion, x = small.disturb(Fusion(8, k=2)), torch.randn(64, 8, 3, 3)
+    assert fusion.weights == moe.SERA().losses == (1e-3, 1e-2, 1e-2)
     torch.manual_seed(0)
     one, two = (fusion.train().decided(x) for _ in range(2))
     assert not torch.equal(one, two) and fusion.balance > 0
