@@ -14,7 +14,7 @@ from moe_lib import backbones, heads, metrics, routing
 from moe_lib.backbones import PlainVit, Said, TextEncoder
 from moe_lib.backbones.words import TextBlock
 from moe_lib.heads.referring import OneKey
-from moe_lib.methods.aligner import Look
+from moe_lib.methods.aligner import Aligner, Look, TextAdapter
 from moe_lib.methods.sera import AlignedMlp, AlignedText, Experts, FusedMaps
 from moe_lib.methods.sera_fusion import KERNELS, Boundary, Context, Filter, Fusion
 from moe_lib.worlds.language import VOCABULARY, tokenise
@@ -322,8 +322,9 @@ def test_taps_are_thirds_and_can_be_chosen():
             x, besides = model.picture_encoder.vit.block(i, x, besides, grid)
     assert model.picture_encoder.taps == (2, 4) and len(maps) == 3
     torch.testing.assert_close(maps[0], x.mT.unflatten(-1, grid))
-    with pytest.raises(ValueError, match="taps are two, after 1 to 6 blocks"):
-        heads.GuidedEncoder(model.picture_encoder.vit, (3, 9))
+    for taps in ((3, 9), (0, 3), (4, 3), (3,)):
+        with pytest.raises(ValueError, match="taps are two, after 1 to 6 blocks"):
+            heads.GuidedEncoder(model.picture_encoder.vit, taps)
 
 
 def test_the_text_encoder_is_causal_and_knows_where_a_sentence_ends():
@@ -415,6 +416,19 @@ def test_the_two_experts_of_an_adapter_are_as_written():
     w = stage.router(rich.mean((2, 3))).softmax(1)[..., None, None]
     expected = rich + 0.25 * w[:, :1, 0, None] * spatial + 0.15 * w[:, 1:, 0, None] * boundary
     torch.testing.assert_close(stage(rich, plain), expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Aligner(64, 48, 64), lambda: TextAdapter(64, 64), lambda: Experts(256, moe.SERA(), 8)],
+)
+def test_weights_are_drawn_as_in_detris(make):
+    """Variance 2 / fan-in, biases 0."""
+    torch.manual_seed(0)
+    for layer in make().modules():
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)) and len(layer.weight) > 2:
+            assert layer.weight.std().item() == pytest.approx((2 / layer.weight[0].numel()) ** 0.5, rel=0.15)
+            assert not layer.bias.any()
 
 
 def test_the_contextual_expert_is_two_residuals_less_the_map():
