@@ -24,7 +24,7 @@ from PIL import Image
 from moe_lib.routing import Routing
 from moe_lib.stats import mean_interval
 
-__all__ = ["dots", "expert_usage"]
+__all__ = ["dots", "expert_usage", "write_values"]
 
 FIGURE_MIME = "application/vnd.moe.figure+json"
 
@@ -41,6 +41,7 @@ PALETTE = {
 INK = "#010203"  # stands for "the page's text colour" until the figure is shown
 IMAGES = "cividis"  # sequential, colour-blind safe
 
+_DARK = 0.179  # luminance at which black and white words have the same contrast with their ground
 _MOST_POINTS = 400  # of a series that are kept with the figure: enough to notice a change
 _STYLE = {
     "axes.edgecolor": INK,
@@ -95,6 +96,36 @@ def dots(ax: Axes, place: float, values: Sequence[float], colour: str, *, label:
     ax.plot(place + 0.12, interval["estimate"], "_", color=colour, ms=9)
 
 
+def write_values(ax: Axes, values: np.ndarray, form: str = "{:.2f}", *, size: float = 10) -> None:
+    """Write a number into every cell of a map, in black or white, whichever can be read on its colour.
+
+    Args:
+        ax: Where the map was drawn, by ``ax.imshow``.
+        values: One per cell, ``(rows, columns)``; nothing is written where there is a NaN.
+        form: How a number is written.
+        size: Of the letters, in points.
+
+    Introduced in :doc:`/chapters/pocket_world`.
+    """
+    (image,) = ax.images
+    values, drawn = np.asarray(values), image.get_array()
+    if values.shape != drawn.shape[:2]:
+        raise ValueError(f"the map has {drawn.shape[:2]} cells, values are {values.shape}")
+    colours = image.to_rgba(drawn)
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            ax.text(
+                column, row, form.format(value), ha="center", va="center", size=size,
+                color="white" if _luminance(colours[row, column]) < _DARK else "black",
+            )  # fmt: skip
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    """Of a colour in sRGB, as WCAG defines it: 0 is black, 1 is white."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colour[:3]]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
 def expert_usage(records: Mapping[str, Sequence[Routing]], *, width: float = 5.6) -> Figure:
     """How much each expert is used in each layer, from what :func:`moe_lib.watch_routing` recorded.
 
@@ -117,16 +148,10 @@ def expert_usage(records: Mapping[str, Sequence[Routing]], *, width: float = 5.6
         row[: values.shape[1]] = values.sum(0) / values.sum()
     of_layer = np.array([values.shape[1] for values in gates.values()])
     level = shares * of_layer[:, None]  # 1 if all are used alike
-    top = max(np.nanmax(level), 2)
     with style():
         fig, ax = plt.subplots(figsize=(width, 0.9 + 0.34 * len(gates)))
-        ax.imshow(level, aspect="auto", vmin=0, vmax=top)
-        for (row, column), share in np.ndenumerate(shares):
-            if np.isfinite(share):
-                ax.text(
-                    column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9,
-                    color="white" if level[row, column] < 0.6 * top else "black",
-                )  # fmt: skip
+        ax.imshow(level, aspect="auto", vmin=0, vmax=max(np.nanmax(level), 2))
+        write_values(ax, 100 * shares, "{:.0f}", size=9)
         decisions = [f"{name}\n{len(gates[name]):,} {records[name][0].shape[0]}s" for name in gates]
         ax.set(xlabel="expert", xticks=range(experts), yticks=range(len(gates)))
         ax.set_yticklabels(decisions, fontsize=9)
@@ -255,8 +280,11 @@ def _smaller(picture: re.Match) -> str:
 
 
 def _readable(text: re.Match) -> str:
-    """Coloured words drawn towards the ink: no hue has contrast 4.5:1 on both white and near-black."""
-    return re.sub(r"fill: (#\w{6})", r"fill: color-mix(in srgb, \1 70%, currentColor)", text[0])
+    """Coloured words drawn towards the ink: no hue has contrast 4.5:1 on both white and near-black.
+
+    White words are left white, as black ones are (matplotlib leaves their colour out): they stand in a cell.
+    """
+    return re.sub(r"fill: (#(?!ffffff)\w{6})", r"fill: color-mix(in srgb, \1 70%, currentColor)", text[0])
 
 
 def _own_ids(svg: str, prefix: str) -> str:

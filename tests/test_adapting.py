@@ -68,7 +68,7 @@ def test_a_run_leaves_an_adapter_and_a_report(finished, source):
     value = float(re.search(r"- IoU: ([\d.]+)", report)[1])
     assert 0 <= value <= 1
     model = trained(finished)
-    assert float(sum(p.abs().sum() for n, p in model.named_parameters() if n.endswith("qkv.B"))) > 0
+    assert float(sum(p.detach().abs().sum() for n, p in model.named_parameters() if n.endswith("qkv.B"))) > 0
 
 
 def test_masks_as_large_as_the_pictures(finished, source, tmp_path):

@@ -10,11 +10,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 import moe_lib as moe
 from moe_lib import routing
-from moe_lib.plots import FIGURE_MIME, INK, PALETTE, dots, expert_usage, figure_data
+from moe_lib.plots import FIGURE_MIME, INK, PALETTE, dots, expert_usage, figure_data, write_values
 
 WORDS = {
     "name": "steps",
@@ -313,6 +314,35 @@ def test_coloured_words_are_readable_in_both_themes_and_lines_keep_their_colour(
     assert hue == PALETTE[colour]
     for ink, ground in (("#222832", "#ffffff"), ("#ced6dd", "#14181e")):  # the theme's, light and dark
         assert contrast(mixed(hue, ink, int(share) / 100), ground) >= 4.5
+
+
+LEVELS = np.linspace(0, 1, 21).reshape(3, 7)
+
+
+def test_a_number_in_a_cell_can_be_read_whatever_the_cells_colour_and_the_theme(shown):
+    def plot(ax):
+        ax.imshow(LEVELS)
+        write_values(ax, LEVELS)
+
+    fig = draw(plot)
+    (ax,) = fig.axes
+    for text in ax.texts:
+        column, row = text.get_position()
+        assert text.get_text() == f"{LEVELS[row, column]:.2f}"
+        cell = to_hex(ax.images[0].to_rgba(LEVELS)[row, column])
+        assert contrast(to_hex(text.get_color()), cell) >= 4.5
+    assert len({text.get_position() for text in ax.texts}) == LEVELS.size
+    html = shown(fig)["text/html"]
+    cells = [
+        part for part in re.findall(r"<text.*?</text>", html, flags=re.S) if re.search(r">\d\.\d\d<", part)
+    ]
+    fills = {form for part in cells for form in re.findall(r"fill: [^;\"]*", part)}
+    assert len(cells) == LEVELS.size and fills == {"fill: #ffffff"}  # black is what a word is without a fill
+
+
+def test_values_are_one_for_each_cell():
+    with pytest.raises(ValueError, match=re.escape("the map has (3, 7) cells, values are (7, 3)")):
+        draw(lambda ax: (ax.imshow(LEVELS), write_values(ax, LEVELS.T)))
 
 
 def test_contrast_is_measured_as_wcag_does():

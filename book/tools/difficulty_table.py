@@ -6,7 +6,7 @@ python book/tools/difficulty_table.py        writes book/_generated/difficulty.m
 import argparse
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,11 +190,7 @@ def _conditions(row: Row, kind: str) -> str:
 
 def _made_by(record: dict) -> str:
     """What the numbers rest on, and what made them: one line for each call that made some."""
-    seeds = len({run["job"]["seed"] for run in record["runs"]})
-    parts = [
-        f"Mean and range over {seeds} seeds; where there is no range, one seed. "
-        "The U-Net's rate was chosen by seed 0 on validation images."
-    ]
+    parts = [f"{_seeds(record['runs'])} The U-Net's rate was chosen by seed 0 on validation images."]
     for number, made in enumerate(record["environments"]):
         runs = [run for run in record["runs"] if run["made"] == number]
         minutes = sum(run["seconds"] for run in runs) / 60
@@ -204,6 +200,19 @@ def _made_by(record: dict) -> str:
             f"torch {made['torch']}, {made['date']}, commit {made['commit']}."
         )
     return "\n\n".join(parts)
+
+
+def _seeds(runs: list[dict]) -> str:
+    """How many seeds a range is of: those of sensors are fewer, and a task may wait for its other seeds."""
+    counts = {False: Counter(), True: Counter()}  # runs of each training; of sensors apart
+    for run in runs:
+        job = run["job"]
+        if job["method"].startswith("U-Net"):
+            counts[bool(job["sensors"])][job["task"], job["method"], job["images"], *job["sensors"]] += 1
+    plain, sensors = (set(found.values()) for found in (counts[False], counts[True]))
+    text = f"Mean and range over {max(plain)} seeds"
+    text += f", of single sensors and all together over {max(sensors)}" if sensors - plain else ""
+    return text + ("; where there is no range, one seed." if 1 in plain | sensors else ".")
 
 
 def _spread(values: list[float]) -> str:

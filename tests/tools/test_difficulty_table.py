@@ -80,7 +80,7 @@ def test_the_table_shows_each_task_once_with_its_seeds():
     text = table(record(*runs(), *runs(0.7, task="glass")))
     assert "| roads | 0.10 | 0.30 (threshold) | 0.61 (0.60–0.62) | 0.81 (0.80–0.82) | 0.37 | ✓ |" in text
     assert "| glass | 0.10 | 0.70 (threshold) | 0.61 (0.60–0.62) | 0.81 (0.80–0.82) | 0.86 | broken |" in text
-    assert "3 seeds" in text
+    assert "Mean and range over 3 seeds. The" in text
     assert "`c`: 18 runs, 9 minutes of one process, 3,000 steps; cpu (x86), float32, torch 2.14," in text
     assert "not been measured" in table({"runs": []})
 
@@ -102,6 +102,16 @@ def test_the_table_shows_words_objects_and_sensors_by_condition():
     assert "| by its words | ✓ |" in text and "*roads* is not judged by the ratio" in text
     assert "| roads, by policy | relation | attribute |" in text and "| head phrase | 0.30 | – |" in text
     assert "| roads | 0.50 (0.50–0.50) | 0.50 (0.50–0.50) |" in text
+
+
+def test_the_table_says_how_many_seeds_a_range_is_of():
+    one = [run("U-Net", 0.5, images, task="glass") for images in (200, 2000)]
+    text = table(record(*runs(), *one))
+    assert "Mean and range over 3 seeds; where there is no range, one seed." in text
+    by = {"weather": {"sun": 0.5}}
+    two = [run("U-Net on sensors", 0.4, 2000, seed, ["rgb"], by=by) for seed in range(2)]
+    text = table(record(*runs(), *two))
+    assert "Mean and range over 3 seeds, of single sensors and all together over 2. The" in text
 
 
 def test_a_part_of_the_page_is_made_and_left_alone_when_nothing_changed(tmp_path):
