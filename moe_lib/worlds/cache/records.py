@@ -2,7 +2,8 @@
 
 A record holds what has a fixed shape as whole numbers, each as its difference from its left neighbour (which
 packs twice as well), and what has none (lists) as JSON. Everything comes back bit for bit, except
-``sensors``, which are kept with 8 bits, and ``depth``, kept as float16.
+``sensors``, which are kept with 8 bits, and ``depth``, kept as float16. Photographs are packed apart: they
+are noise in which nothing comes twice, and looking for it makes them larger.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from torch import Tensor
 from moe_lib.worlds import camera
 from moe_lib.worlds.tasks import Batch
 
-MAGIC = b"moe scenes 1\n"
+MAGIC = b"moe scenes 2\n"
 Layout = list[list]  # one [key, codec, dtype, shape of one scene] per entry of the batch
 
 
@@ -29,14 +30,16 @@ class NotWhole(ValueError):
 
 def pack(batch: Batch) -> tuple[list[bytes], Layout]:
     """A batch as one record per scene, and what is where in a record."""
-    layout, columns, lists = [], [], []
+    layout, lists = [], []
+    photographs, others = [], []  # arrays (B, …)
     for key, value in _flat(batch):
         if key == "sensors/rgb" and torch.equal(value, batch["image"]):
             layout.append([key, "image", None, None])
         elif isinstance(value, Tensor):
             codec, arrays = _encode(key, value)
             layout.append([key, codec, _name(value.dtype), list(value.shape[1:])])
-            columns += [np.diff(array, axis=-1, prepend=array.dtype.type(0)) for array in arrays]
+            changes = [np.diff(array, axis=-1, prepend=array.dtype.type(0)) for array in arrays]
+            (photographs if codec == "planes" else others).extend(changes)
         elif isinstance(value, list) and value and all(isinstance(item, Tensor) for item in value):
             layout.append([key, "tensors", _name(value[0].dtype), list(value[0].shape[1:])])
             lists.append([item.tolist() for item in value])
@@ -47,18 +50,18 @@ def pack(batch: Batch) -> tuple[list[bytes], Layout]:
             raise ValueError(
                 f"{key!r} is a {type(value).__name__}; a batch has tensors, lists and dicts of them"
             )
-    rows = range(len(batch["image"]))
-    return [_record([array[i] for array in columns], [items[i] for items in lists]) for i in rows], layout
+    records = [
+        _record(*([array[i] for array in arrays] for arrays in (photographs, others, lists)))
+        for i in range(len(batch["image"]))
+    ]
+    return records, layout
 
 
 def unpack(records: Sequence[bytes], layout: Layout, device: torch.device) -> Batch:
     """The batch of these records."""
-    opened = [zlib.decompress(record) for record in records]
-    starts = [4 + int.from_bytes(raw[:4], "little") for raw in opened]
-    fixed = np.stack(
-        [np.frombuffer(raw, np.uint8, offset=start) for raw, start in zip(opened, starts, strict=True)]
-    )
-    lists = [iter(json.loads(raw[4:start])) for raw, start in zip(opened, starts, strict=True)]
+    opened = [_opened(record) for record in records]
+    photographs, others = (np.stack([parts[i] for parts in opened]) for i in (0, 1))  # bytes (B, …)
+    lists = [iter(entries) for _, _, entries in opened]
     batch: Batch = {}
     for key, codec, dtype, shape in layout:
         if codec == "image":
@@ -72,8 +75,11 @@ def unpack(records: Sequence[bytes], layout: Layout, device: torch.device) -> Ba
             planes = []
             for kind, plane in _planes_of(codec, shape):
                 size = kind.itemsize * int(np.prod(plane))
-                here, fixed = np.ascontiguousarray(fixed[:, :size]), fixed[:, size:]
-                differences = here.view(kind).reshape(-1, *plane)
+                if codec == "planes":
+                    here, photographs = photographs[:, :size], photographs[:, size:]
+                else:
+                    here, others = others[:, :size], others[:, size:]
+                differences = np.ascontiguousarray(here).view(kind).reshape(-1, *plane)
                 whole = np.cumsum(differences, axis=-1, dtype=kind)  # wraps around, as the differences did
                 planes.append(torch.from_numpy(whole).to(device))
             value = _decode(codec, planes, getattr(torch, dtype)).reshape(-1, *shape)
@@ -104,13 +110,27 @@ def from_bytes(file: bytes) -> tuple[list[bytes], Layout]:
     return records, contents["layout"]
 
 
-def _record(arrays: list[np.ndarray], lists: list) -> bytes:
+def _record(photographs: list[np.ndarray], others: list[np.ndarray], lists: list) -> bytes:
     text = json.dumps(lists).encode()
     if json.loads(text) != lists:
         raise ValueError(f"a batch's lists hold tensors, or what JSON keeps as it is; got {lists!r}")
-    parts = [len(text).to_bytes(4, "little"), text, *(array.tobytes() for array in arrays)]
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)  # made for such differences
-    return packer.compress(b"".join(parts)) + packer.flush()
+    first = packer.compress(_joined(photographs)) + packer.flush()
+    rest = zlib.compress(len(text).to_bytes(4, "little") + text + _joined(others))
+    return len(first).to_bytes(4, "little") + first + rest
+
+
+def _opened(record: bytes) -> tuple[np.ndarray, np.ndarray, list]:
+    """The three parts of a record, the first two as bytes."""
+    end = 4 + int.from_bytes(record[:4], "little")
+    photographs, rest = zlib.decompress(record[4:end]), zlib.decompress(record[end:])
+    start = 4 + int.from_bytes(rest[:4], "little")
+    lists = json.loads(rest[4:start])
+    return np.frombuffer(photographs, np.uint8), np.frombuffer(rest, np.uint8, offset=start), lists
+
+
+def _joined(arrays: list[np.ndarray]) -> bytes:
+    return b"".join(array.tobytes() for array in arrays)
 
 
 def _encode(key: str, values: Tensor) -> tuple[str, list[np.ndarray]]:
