@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from generated import write_part
 
+from moe_lib.worlds import TASKS
+
 ROOT = Path(__file__).resolve().parents[2]
 FILE = Path("book/results/pocket_world/difficulty.json")
 LARGEST_RATIO, LARGEST_SCORE = 0.6, 0.95
@@ -66,12 +68,13 @@ class Row:
 
 
 def rows(runs: Iterable[dict]) -> list[Row]:
-    """The runs, sorted by task; tasks whose runs are not complete are left out."""
+    """The runs by task, in the order of the catalogue; tasks whose runs are not complete are left out."""
     by_task: dict[str, dict] = defaultdict(lambda: defaultdict(list))
     for run in sorted(runs, key=lambda run: run["job"]["seed"]):
         job = run["job"]
         by_task[job["task"]][job["method"], job["images"], tuple(job["sensors"])].append(run)
-    found = [Row(task, dict(runs)) for task, runs in by_task.items()]
+    known = [*TASKS, *by_task]  # a task that is not registered yet comes last
+    found = [Row(task, dict(by_task[task])) for task in sorted(by_task, key=known.index)]
     return [
         row for row in found if {"constant", "colour clusters"} <= set(row.scores) and len(row.sizes) == 2
     ]
@@ -181,7 +184,7 @@ def _conditions(row: Row, kind: str) -> str:
     looks = {look: part for (method, _, look), part in row.runs.items() if method == "U-Net on sensors"}
     words = list(next(iter(looks.values()))[0]["by"][kind])
     lines = []
-    for look, part in looks.items():
+    for look, part in sorted(looks.items(), key=lambda item: len(item[0])):  # all of them at last
         means = [np.mean([run["by"][kind][word] for run in part]) for word in words]
         name = "all sensors" if len(look) > 1 else look[0]
         lines.append((name, _spread([run["score"] for run in part]), *(f"{mean:.2f}" for mean in means)))

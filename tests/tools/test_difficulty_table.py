@@ -104,6 +104,15 @@ def test_the_table_shows_words_objects_and_sensors_by_condition():
     assert "| roads | 0.50 (0.50–0.50) | 0.50 (0.50–0.50) |" in text
 
 
+def test_tasks_stand_in_the_order_of_the_catalogue_and_all_sensors_last():
+    found = [*runs(task="new"), *runs(task="glass"), *runs(task="roads")]
+    assert [row.task for row in rows(found)] == ["roads", "glass", "new"]
+    by = {"weather": {"sun": 0.5}}
+    looks = [run("U-Net on sensors", 0.4, 2000, 0, look, by=by) for look in (["rgb", "lidar"], ["rgb"])]
+    text = table(record(*runs(), *looks))
+    assert text.index("| rgb |") < text.index("| all sensors |")
+
+
 def test_the_table_says_how_many_seeds_a_range_is_of():
     one = [run("U-Net", 0.5, images, task="glass") for images in (200, 2000)]
     text = table(record(*runs(), *one))

@@ -64,6 +64,13 @@ def test_new_code_is_another_data_set(domain):
     assert domain(domain=DOMAIN) == before
 
 
+def test_another_format_is_another_file(monkeypatch):
+    before = places.file_name(Everything(n=2), "code")
+    assert places.file_name(Everything(n=2), "code") == before
+    monkeypatch.setattr(places, "MAGIC", b"moe scenes 99\n")
+    assert places.file_name(Everything(n=2), "code") != before  # and not a damaged one, with a warning
+
+
 def test_comments_and_docstrings_are_not_code(domain):
     before = domain()
     assert domain(shade='"""Shades."""\n\n\nLEVEL = 0.4  # of white\n') == before

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import get_ident
 
+from moe_lib.worlds.cache.records import MAGIC
 from moe_lib.worlds.draws import WORLD
 from moe_lib.worlds.tasks import Task
 
@@ -32,9 +33,10 @@ def cache_folder(folder: str | Path | None = None) -> Path:
 
 
 def file_name(task: Task, code: str) -> str:
-    """Says what is inside, and with which options and code it was made: another world is another name."""
-    made_by = json.dumps([WORLD, code, type(task).__qualname__, task.options()], sort_keys=True, default=str)
-    digest = hashlib.sha256(made_by.encode()).hexdigest()[:16]
+    """Says what is inside, and with which options, code and format: another world is another name."""
+    made_by = [WORLD, MAGIC.decode(), code, type(task).__qualname__, task.options()]
+    text = json.dumps(made_by, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{task.name}-{task.split}-{task.n}-{task.size}px-{digest}{ENDING}"
 
 
