@@ -1,6 +1,7 @@
 """The page of the pocket world: its own functions are right, and its chart shows what was measured."""
 
 import json
+from statistics import mean as mean_of
 
 import pytest
 import torch
@@ -79,3 +80,23 @@ def test_the_chart_of_difficulty_shows_the_committed_measurements():
     shown = charted()
     assert expected <= shown
     assert {row for _, row in shown} == set(range(len(measured)))
+
+
+def test_prose_repeats_what_the_street_costs_its_sensors():
+    """Fog costs the LiDAR a third and jitter two fifths; blur costs the camera more than any weather does."""
+    runs = [run for run in json.loads(MEASURED.read_text())["runs"] if run["job"]["sensors"]]
+
+    def mean(*sensors: str, **condition: str) -> float:
+        ((kind, word),) = condition.items()
+        return mean_of(run["by"][kind][word] for run in runs if run["job"]["sensors"] == list(sensors))
+
+    weathers = list(runs[0]["by"]["weather"])
+    assert 1 - mean("lidar", weather="fog") / mean("lidar", weather="sun") == pytest.approx(1 / 3, abs=0.03)
+    assert 1 - mean("lidar", case="lidar_jitter") / mean("lidar", case="none") == pytest.approx(0.4, abs=0.03)
+    assert mean("rgb", case="motion_blur") < min(mean("rgb", weather=word) for word in weathers)
+    (five,) = {tuple(run["job"]["sensors"]) for run in runs if len(run["job"]["sensors"]) > 1}
+    together = [mean(*five, **{kind: word}) for kind in runs[0]["by"] for word in runs[0]["by"][kind]]
+    prose = "\n".join(cell.source for cell in read(NOTEBOOK).cells)
+    assert f"between {min(together):.2f} and {max(together):.2f}" in prose
+    alone = [mean("depth", weather=word) for word in weathers]
+    assert f"{mean_of(alone):.2f} in every weather" in prose and max(alone) - min(alone) < 0.02
