@@ -21,7 +21,7 @@ from moe_lib.backbones.pretrain.loop import Plan
 from moe_lib.backbones.pretrain.pool import pool
 from moe_lib.train import LOG
 
-FIRST_THREE = ("sam", "sam_global", "mae", "control")  # in training.json; others are in encoders.json
+IN_TRAINING = ("sam", "sam_global", "mae", "control")  # others are in encoders.json
 FROM_CARD = ("plan", "images", "hours", "processes", "precision", "world", "held_out")
 SCORES = ("1 click", "2 clicks", "box")
 
@@ -36,7 +36,7 @@ def keep(folder: Path, weights: Path = registry.WEIGHTS) -> str:
     card = checkpoints.read_card(files[0])
     plan = Plan(**card["plan"])
     job = "control" if plan.frozen_encoder else plan.model
-    path = weights / ("training.json" if job in FIRST_THREE else "encoders.json")
+    path = weights / ("training.json" if job in IN_TRAINING else "encoders.json")
     record = json.loads(path.read_text(encoding="utf-8"))
     runs = {run["job"]: run for run in record["runs"]}
     run = {
@@ -68,12 +68,11 @@ def keep(folder: Path, weights: Path = registry.WEIGHTS) -> str:
 
 def command(plan: Plan, card: dict) -> str:
     """What to type for the same run."""
-    given = {field.name: getattr(plan, field.name) for field in fields(Plan)}
-    asked = {field.name for field in fields(Plan)[1:] if given[field.name] != field.default}
     words = [
-        f"--{name.replace('_', '-')} {given[name]}" for name in given if name in asked and name != "model"
+        f"--{field.name.replace('_', '-')} {value}".removesuffix(" True")
+        for field in fields(Plan)[1:]
+        if (value := getattr(plan, field.name)) != field.default
     ]
-    words = [word.removesuffix(" True") for word in words]
     kind = card["environment"]["device"].split()[0]
     if card["processes"] == 1:
         return " ".join(["python -m moe_lib.backbones.pretrain", plan.model, *words, f"--device {kind}"])

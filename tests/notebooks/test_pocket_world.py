@@ -99,4 +99,5 @@ def test_prose_repeats_what_the_street_costs_its_sensors():
     prose = "\n".join(cell.source for cell in read(NOTEBOOK).cells)
     assert f"between {min(together):.2f} and {max(together):.2f}" in prose
     alone = [mean("depth", weather=word) for word in weathers]
+    assert all(min(alone) > mean(other, weather=word) for other in set(five) - {"depth"} for word in weathers)
     assert f"{mean_of(alone):.2f} in every weather" in prose and max(alone) - min(alone) < 0.02
