@@ -188,7 +188,7 @@ def _conditions(row: Row, kind: str) -> str:
         means = [np.mean([run["by"][kind][word] for run in part]) for word in words]
         name = "all sensors" if len(look) > 1 else look[0]
         lines.append((name, _spread([run["score"] for run in part]), *(f"{mean:.2f}" for mean in means)))
-    return _grid((f"{row.task}, by {kind}", "all", *words), lines)
+    return _grid((f"{row.task}, by {kind}", "all", *(word.replace("_", " ") for word in words)), lines)
 
 
 def _made_by(record: dict) -> str:
@@ -220,7 +220,9 @@ def _seeds(runs: list[dict]) -> str:
 
 def _spread(values: list[float]) -> str:
     mean = f"{np.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.2f}–{max(values):.2f})"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.2f}–\N{WORD JOINER}{max(values):.2f})"  # a range on one line
 
 
 def _grid(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:

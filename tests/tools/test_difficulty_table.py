@@ -6,7 +6,7 @@ import baselines
 import difficulty
 import difficulty_table
 import pytest
-from difficulty_table import Row, problems, rows, table, write_runs
+from difficulty_table import Row, problems, rows, write_runs
 from scoring import score
 from test_baselines import squares
 
@@ -14,6 +14,11 @@ from test_baselines import squares
 def run(method, value, images=0, seed=0, sensors=(), task="roads", **more):
     job = {"task": task, "method": method, "images": images, "seed": seed, "sensors": list(sensors)}
     return {"job": job, "code": "c", "made": 0, "score": value, "seconds": 30.0} | more
+
+
+def table(record):
+    """The table as it reads."""
+    return difficulty_table.table(record).replace("\N{WORD JOINER}", "")
 
 
 def runs(threshold=0.3, few=0.6, many=0.8, task="roads"):
@@ -111,6 +116,13 @@ def test_tasks_stand_in_the_order_of_the_catalogue_and_all_sensors_last():
     looks = [run("U-Net on sensors", 0.4, 2000, 0, look, by=by) for look in (["rgb", "lidar"], ["rgb"])]
     text = table(record(*runs(), *looks))
     assert text.index("| rgb |") < text.index("| all sensors |")
+
+
+def test_ranges_stay_on_a_line_and_long_headings_do_not():
+    by = {"case": {"motion_blur": 0.5}}
+    sensors = [run("U-Net on sensors", 0.4, 2000, 0, ["rgb"], by=by)]
+    text = difficulty_table.table(record(*runs(), *sensors))
+    assert "0.61 (0.60–\N{WORD JOINER}0.62)" in text and "| roads, by case | all | motion blur |" in text
 
 
 def test_the_table_says_how_many_seeds_a_range_is_of():
