@@ -172,6 +172,16 @@ def show(fig: Figure, *, name: str, alt: str, caption: str, tol: float = 1e-3) -
 
     Introduced in :doc:`/chapters/00_larger_scale`.
     """
+    data = figure_data(fig)
+    present(_svg(fig, name, alt), _fallback(fig), data, name=name, alt=alt, caption=caption, tol=tol)
+    plt.close(fig)
+
+
+def present(
+    drawing: str, fallback: Mapping[str, bytes], data: Mapping[str, list], *, name: str, alt: str,
+    caption: str, tol: float,
+) -> None:  # fmt: skip
+    """Display a drawing (HTML with an SVG) as :func:`show` does, with data to compare a re-run by."""
     from IPython.display import display  # only notebooks show figures
 
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
@@ -180,14 +190,13 @@ def show(fig: Figure, *, name: str, alt: str, caption: str, tol: float = 1e-3) -
         raise ValueError(f"figure {name!r}: alt={alt!r} is too short to tell what the picture shows")
     if not caption.strip():
         raise ValueError(f"figure {name!r} needs a caption")
-    record = {"name": name, "alt": alt, "caption": caption, "tol": tol, "data": figure_data(fig)}
+    words = f"<figcaption>{escape(caption)}</figcaption>"
     bundle = {
         "text/plain": f"<figure {name}>",
-        "text/html": _html(fig, name, alt, caption),
-        **_fallback(fig),
-        FIGURE_MIME: record,
+        "text/html": f'<figure class="moe-figure" id="figure-{name}">\n{drawing}{words}\n</figure>',
+        **fallback,
+        FIGURE_MIME: {"name": name, "alt": alt, "caption": caption, "tol": tol, "data": data},
     }
-    plt.close(fig)
     display(bundle, raw=True)
 
 
@@ -247,7 +256,7 @@ def _fallback(fig: Figure) -> dict[str, bytes]:
     return {"image/png": stream.getvalue()}
 
 
-def _html(fig: Figure, name: str, alt: str, caption: str) -> str:
+def _svg(fig: Figure, name: str, alt: str) -> str:
     stream = io.StringIO()
     with plt.rc_context(_STYLE | {"svg.hashsalt": name}):  # the salt: same picture, same bytes
         fig.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -266,9 +275,7 @@ def _html(fig: Figure, name: str, alt: str, caption: str) -> str:
         f'viewBox="{view}" role="img" aria-label="{escape(alt, quote=True)}" '
         f'style="width:100%;max-width:{width:.0f}px;height:auto;font-family:inherit">'
     )
-    svg = head + svg[svg.index(">") + 1 :]
-    words = f"<figcaption>{escape(caption)}</figcaption>"
-    return f'<figure class="moe-figure" id="figure-{name}">\n{svg}{words}\n</figure>'
+    return head + svg[svg.index(">") + 1 :]
 
 
 def _smaller(picture: re.Match) -> str:

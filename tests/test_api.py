@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import moe_lib
+from moe_lib import explorer
 from moe_lib.backbones import clicks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,8 +35,8 @@ def docstring_problem(thing: object, chapters: set[str]) -> str | None:
 
 
 PACKAGES = [
-    moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, moe_lib.heads, moe_lib.losses, moe_lib.metrics,
-    moe_lib.pictures, moe_lib.plots, moe_lib.routing, moe_lib.worlds,
+    moe_lib, moe_lib.backbones, clicks, moe_lib.datasets, explorer, moe_lib.heads, moe_lib.losses,
+    moe_lib.metrics, moe_lib.pictures, moe_lib.plots, moe_lib.routing, moe_lib.worlds,
 ]  # fmt: skip
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
@@ -124,6 +125,7 @@ def refuse_sockets(event, arguments):
 
 sys.addaudithook(refuse_sockets)
 import moe_lib
+from moe_lib import explorer
 from moe_lib.backbones import clicks
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """

@@ -64,7 +64,7 @@ def code_hash(nb: nbformat.NotebookNode, root: Path = ROOT) -> str:
         if cell.cell_type == "code" and not NO_OUTCOME & set(cell.metadata.get("tags", [])):
             _feed(digest, "cell", code_only(cell.source).encode())
     library = root / "moe_lib"
-    for path in sorted(p for p in library.rglob("*") if p.suffix in {".py", ".safetensors"}):
+    for path in sorted(p for p in library.rglob("*") if p.suffix in {".py", ".js", ".safetensors"}):
         content = path.read_bytes()
         if path.suffix == ".py":
             content = code_only(content.decode()).encode()

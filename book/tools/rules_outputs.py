@@ -11,6 +11,7 @@ from freshness import COMMITTED_SCALE, code_hash, outputs_hash
 from nbformat import NotebookNode
 
 SHORTEST_ALT = 30  # characters
+SHOWING = {"show", "moe.show", "explorer.explore"}
 WIDGETS = "application/vnd.jupyter.widget"
 # "/home/me", "file:///tmp/x", "C:\Users", but not the end of a longer word or of a web address.
 ABSOLUTE_PATH = re.compile(
@@ -52,8 +53,8 @@ def outputs_present(nb: NotebookNode, path: Path) -> Found:
     for index, cell in code_cells(nb):
         if is_marked(cell) and not cell.outputs:
             yield index, f"outputs missing where marked {MARKER}; {RUN}"
-        elif calls(cell) & {"show", "moe.show"} and not figures(cell.outputs):
-            yield index, f"calls moe.show, but its figure is missing; {RUN}"
+        elif calls(cell) & SHOWING and not figures(cell.outputs):
+            yield index, f"calls {min(calls(cell) & SHOWING)}, but its figure is missing; {RUN}"
 
 
 def expectations_marked(nb: NotebookNode, path: Path) -> Found:

@@ -75,3 +75,41 @@ def test_the_index_leads_to_the_first_page(home, context_of):
     page.goto(f"{home}index.html")
     page.wait_for_url(f"{home}{PAGES[0]}.html")
     page.close()
+
+
+def test_a_picture_answers_who_points_at_it(home, context_of):
+    visit = open_page(context_of(DESKTOP, "light"), f"{home}chapters/pocket_models.html", home)
+    figure = visit.page.locator("#figure-click-yourself")
+    figure.scroll_into_view_if_needed()
+    large = figure.locator(".view").first
+    box = large.locator("use").bounding_box()
+
+    def seen() -> tuple[str, str, float, float, str]:
+        dot = large.locator("circle")
+        at = (float(dot.get_attribute(which)) for which in ("cx", "cy"))
+        picture = large.locator("use").get_attribute("href")
+        guesses = " ".join(figure.locator(".guess").all_text_contents())
+        return picture, large.locator("path").get_attribute("d"), *at, guesses
+
+    def point(x: float, y: float):
+        visit.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        return seen()
+
+    first, second = point(0.05, 0.05), point(0.55, 0.8)
+    assert first[2:4] == (4, 4) and second[2:4] == (52, 76)  # amid squares of 8
+    assert first[1] != second[1] and first[4] != second[4] and first[0] == second[0]
+    assert point(1.2, 0.5) == second  # beside it nothing happens
+    figure.locator(".choice").nth(3).click()
+    other = seen()
+    assert other[0] != first[0] and other[1] != second[1] and other[2:4] == second[2:4]
+
+    field, told = figure.get_by_role("group"), figure.get_by_role("status")
+    field.press("ArrowLeft")
+    assert seen()[2:4] == (44, 76) and "row 10, column 6 of 12" in told.text_content()
+    field.press(" ")
+    assert seen()[0] not in (first[0], other[0])
+    for _ in range(12):
+        field.press("ArrowDown")
+    assert seen()[2:4] == (44, 92)  # it stays inside
+    assert checks.console_errors(visit) == []
+    visit.page.close()
