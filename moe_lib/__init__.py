@@ -3,7 +3,7 @@
 import importlib
 import warnings
 
-from moe_lib import datasets, pictures, worlds
+from moe_lib import datasets, explorer, pictures, worlds
 from moe_lib.expect import Unexpected, expect
 from moe_lib.kernels import centre_share, effective_kernel, rms_radius
 from moe_lib.plots import show, style
@@ -67,6 +67,7 @@ __all__ = [
     "environment",
     "evaluate",
     "expect",
+    "explorer",
     "fit",
     "heads",
     "inject",

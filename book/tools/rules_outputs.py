@@ -11,7 +11,7 @@ from freshness import COMMITTED_SCALE, code_hash, outputs_hash
 from nbformat import NotebookNode
 
 SHORTEST_ALT = 30  # characters
-SHOWING = {"show", "moe.show", "explorer.explore"}
+SHOWING = {"show", "moe.show", "explorer.attention", "explorer.explore"}
 WIDGETS = "application/vnd.jupyter.widget"
 # "/home/me", "file:///tmp/x", "C:\Users", but not the end of a longer word or of a web address.
 ABSOLUTE_PATH = re.compile(

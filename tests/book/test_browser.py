@@ -77,39 +77,81 @@ def test_the_index_leads_to_the_first_page(home, context_of):
     page.close()
 
 
+def pointed(visit, figure: str):
+    """A figure, what takes its reader's keys, and a function that points at a place of its picture."""
+    figure = visit.page.locator(f"#figure-{figure}")
+    figure.scroll_into_view_if_needed()
+    box = figure.locator(".field").bounding_box()
+
+    def point(x: float, y: float) -> None:
+        visit.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+    return figure, figure.get_by_role("group"), point
+
+
 def test_a_picture_answers_who_points_at_it(home, context_of):
     visit = open_page(context_of(DESKTOP, "light"), f"{home}chapters/pocket_models.html", home)
-    figure = visit.page.locator("#figure-click-yourself")
-    figure.scroll_into_view_if_needed()
+    figure, keys, point = pointed(visit, "click-yourself")
     large = figure.locator(".view").first
-    box = large.locator("use").bounding_box()
 
-    def seen() -> tuple[str, str, float, float, str]:
+    def seen() -> tuple[str, str, tuple[float, float], list[str]]:
         dot = large.locator("circle")
-        at = (float(dot.get_attribute(which)) for which in ("cx", "cy"))
-        picture = large.locator("use").get_attribute("href")
-        guesses = " ".join(figure.locator(".guess").all_text_contents())
-        return picture, large.locator("path").get_attribute("d"), *at, guesses
+        return (
+            large.locator("use").get_attribute("href"),
+            large.locator("path").get_attribute("d"),
+            (float(dot.get_attribute("cx")), float(dot.get_attribute("cy"))),
+            figure.locator(".guess").all_text_contents(),
+        )
 
-    def point(x: float, y: float):
-        visit.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        return seen()
-
-    first, second = point(0.05, 0.05), point(0.55, 0.8)
-    assert first[2:4] == (4, 4) and second[2:4] == (52, 76)  # amid squares of 8
-    assert first[1] != second[1] and first[4] != second[4] and first[0] == second[0]
-    assert point(1.2, 0.5) == second  # beside it nothing happens
+    point(0.05, 0.05)
+    first = seen()
+    point(0.55, 0.8)
+    second = seen()
+    assert (first[2], second[2]) == ((4, 4), (52, 76))  # amid squares of 8
+    assert first[0] == second[0] and first[1] != second[1] and first[3] != second[3]
+    point(1.2, 0.5)
+    assert seen() == second  # beside it nothing happens
     figure.locator(".choice").nth(3).click()
     other = seen()
-    assert other[0] != first[0] and other[1] != second[1] and other[2:4] == second[2:4]
+    assert other[0] != first[0] and other[1] != second[1] and other[2] == second[2]
 
-    field, told = figure.get_by_role("group"), figure.get_by_role("status")
-    field.press("ArrowLeft")
-    assert seen()[2:4] == (44, 76) and "row 10, column 6 of 12" in told.text_content()
-    field.press(" ")
+    keys.press("ArrowLeft")
+    told = figure.get_by_role("status").text_content()
+    assert seen()[2] == (44, 76) and told.startswith("Row 10, column 6 of 12: cells 0, guesses 0.")
+    keys.press(" ")
     assert seen()[0] not in (first[0], other[0])
     for _ in range(12):
-        field.press("ArrowDown")
-    assert seen()[2:4] == (44, 92)  # it stays inside
+        keys.press("ArrowDown")
+    assert seen()[2] == (44, 92)  # it stays inside
+    assert checks.console_errors(visit) == []
+    visit.page.close()
+
+
+def test_a_picture_shows_where_a_token_looks(home, context_of):
+    visit = open_page(context_of(DESKTOP, "light"), f"{home}chapters/01_frozen_backbone.html", home)
+    figure, keys, point = pointed(visit, "looks")
+    maps, marks = figure.locator(".map"), figure.locator(".mark")
+
+    def seen() -> tuple[list[str], list[str]]:
+        return [one.get_attribute("href") for one in maps.all()], figure.locator(".far").all_text_contents()
+
+    begin = seen()
+    assert len(begin[0]) == len(begin[1]) == 3 * 8 and marks.count() == 1 + 3 * 8
+    point(0.05, 0.05)
+    corner = seen()
+    assert corner[0] != begin[0] and {*corner[0]}.isdisjoint(begin[0])
+    assert float(marks.first.get_attribute("x")) == float(marks.first.get_attribute("y")) == 0
+    keys.press("ArrowRight")
+    assert seen()[0] != corner[0] and float(marks.first.get_attribute("x")) == 8
+    assert figure.get_by_role("status").text_content().startswith("Row 1, column 2 of 12: mean distance")
+    drawn = maps.first.evaluate(
+        """async (map) => {
+          const image = new Image();
+          image.src = map.getAttribute("href");
+          await image.decode();
+          return [image.naturalWidth, image.naturalHeight];
+        }"""
+    )
+    assert drawn == [12, 12]  # what the script made is a picture
     assert checks.console_errors(visit) == []
     visit.page.close()

@@ -1,33 +1,23 @@
-"""Pictures to click on: what a SAM answers to a click anywhere, worked out beforehand.
+"""Pictures to click on: the masks with which a SAM answers a click anywhere."""
 
-The page that shows them needs no model, no server and no library: the outlines of all answers are in it.
-"""
-
-import io
-import json
-import zlib
-from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
 from contourpy import contour_generator
 from matplotlib.path import Path as Line
-from PIL import Image
 from torch import Tensor
 
+from moe_lib.explorer.page import SIDE, defined, drawing, encoded, middle, page, pixels
 from moe_lib.plots import present
 
-__all__ = ["clicks", "explore"]
-
 RANKS = ("1st", "2nd", "3rd")
-# Sizes in the units of the drawing.
-SIDE, SMALL, GAP = 96, 30, 3  # the picture; the masks beside it; what is left between two
-WORDS = 24  # for the guesses beside the masks
-COMPARED = 12  # blocks a side by which a re-run is compared
+# In units of the drawing: the masks beside the picture, what is left between two, room for the guesses.
+SMALL, GAP, WORDS = 30, 3, 24
 FINE = 2  # units of an outline, which are whole numbers, per unit of the drawing
+COMPARED = 12  # blocks a side by which a re-run is compared
+HELP = "Point at the picture, or move the click with the arrow keys; space takes the next picture."
 
 
 def clicks(side: int, image: int) -> np.ndarray:
@@ -67,19 +57,19 @@ def explore(
         raise ValueError(f"{len(images)} pictures, answers to {len(logits)}, {len(titles)} titles")
     order = quality.argsort(-1, descending=True)
     logits = logits.take_along_dim(order[..., None, None], 2).detach().cpu().float()
+    quality = quality.take_along_dim(order, 2).detach().cpu().double().clamp(0, 1).numpy()
     covered = F.adaptive_avg_pool2d((logits > 0).float().mean((1, 2)), COMPARED)  # how often a place is meant
-    quality = quality.take_along_dim(order, 2).detach().cpu().float().numpy()
-    pictures = (images.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pictures = pixels(images)
     answers = {
         "side": side,
         "first": int(quality[0, :, 0].argmax()),  # before anybody points: the click that it is surest of
         "outlines": [[[outline(mask) for mask in click] for click in picture] for picture in logits.numpy()],
-        "guesses": quality.astype(float).clip(0, 1).round(2).tolist(),
+        "guesses": quality.round(2).tolist(),
         "titles": list(titles),
     }
     present(
-        _page(pictures, answers, name, alt),
-        {"image/jpeg": _encoded(np.concatenate(list(pictures), 1), "jpeg")},
+        page(_drawing(pictures, answers, name, alt), answers, "answers", name=name, help=HELP),
+        {"image/jpeg": encoded(np.concatenate(list(pictures), 1), "jpeg")},
         {f"axes{number}/image0": share.round(decimals=4).tolist() for number, share in enumerate(covered)},
         name=name, alt=alt, caption=caption, tol=tol,
     )  # fmt: skip
@@ -101,67 +91,39 @@ def outline(logits: np.ndarray) -> str:
     return "".join(words).replace(" -", "-")
 
 
-def _encoded(picture: np.ndarray, kind: str) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, format=kind, quality=85)
-    return stream.getvalue()
-
-
-def _page(pictures: np.ndarray, answers: dict, name: str, alt: str) -> str:
-    """The drawing, all answers, and the script that shows one of them (``explorer.js``)."""
-    label = "Point at the picture, or move the click with the arrow keys; space takes the next picture."
-    packed = b64encode(zlib.compress(json.dumps(answers).encode(), 9)).decode()
-    script = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    return (
-        f'<div tabindex="0" role="group" aria-label="{label}">{_drawing(pictures, answers, name, alt)}'
-        '<span role="status" style="display:block;text-align:center;font-size:0.9rem;min-height:1.5em">'
-        f'</span></div><script type="text/plain">{packed}</script>'
-        f"<script>{script.replace('NAME', name).replace('SIDE', str(SIDE))}</script>"
-    )
-
-
 def _drawing(pictures: np.ndarray, answers: dict, name: str, alt: str) -> str:
     """The first picture, its three masks beside it, and all pictures below, to choose from."""
-    first, side = answers["first"], answers["side"]
+    first = answers["first"]
     width, below = SIDE + SMALL + WORDS, SIDE + 2 * GAP
     step = width / len(pictures)
     thumb = min(SMALL, step) - GAP
-    defined, chosen = [], []
-    for number, (picture, title) in enumerate(zip(pictures, answers["titles"], strict=True)):
-        data = b64encode(_encoded(picture, "webp")).decode()
-        defined.append(
-            f'<image id="{name}-{number}" width="{SIDE}" height="{SIDE}" style="image-rendering:pixelated" '
-            f'href="data:image/webp;base64,{data}"/>'
+    column, row = middle(first, answers["side"])
+    dot = f'<circle cx="{column}" cy="{row}" r="2" fill="#4dff66" stroke="#000" stroke-width="0.8"/>'
+    borders, guesses = answers["outlines"][0][first], answers["guesses"][0][first]
+    parts = [
+        f"<defs>{''.join(defined(picture, f'{name}-{i}') for i, picture in enumerate(pictures))}</defs>",
+        _view(name, borders[0], more=dot),
+    ]
+    for rank, (border, guess) in enumerate(zip(borders, guesses, strict=True)):
+        parts.append(
+            f'<g transform="translate({SIDE + GAP} {rank * (SMALL + GAP)})">'
+            f'{_view(name, border, scale=SMALL / SIDE)}<text x="{SMALL + GAP}" y="13">{RANKS[rank]}'
+            f'<tspan class="guess" x="{SMALL + GAP}" dy="6.5">{guess:.2f}</tspan></text></g>'
         )
-        chosen.append(
+    for number, title in enumerate(answers["titles"]):
+        parts.append(
             f'<g class="choice" transform="translate({number * step:.1f} {below})" style="cursor:pointer">'
             f'<use href="#{name}-{number}" transform="scale({thumb / SIDE:.3f})"/>'
             f'<text y="{thumb + 5:.1f}">{escape(title)}</text></g>'
         )
-    row, column = ((number + 0.5) * SIDE / side for number in divmod(first, side))
-    dot = f'<circle cx="{column}" cy="{row}" r="2" fill="#4dff66" stroke="#000" stroke-width="0.8"/>'
-    views = [_view(name, answers["outlines"][0][first][0], "", dot)]
-    for rank, (border, guess) in enumerate(
-        zip(answers["outlines"][0][first], answers["guesses"][0][first], strict=True)
-    ):
-        place = f"translate({SIDE + GAP} {rank * (SMALL + GAP)})"
-        views.append(
-            f'<g transform="{place}">{_view(name, border, f"scale({SMALL / SIDE})")}'
-            f'<text x="{SMALL + GAP}" y="13">{RANKS[rank]}'
-            f'<tspan class="guess" x="{SMALL + GAP}" dy="6.5">{guess:.2f}</tspan></text></g>'
-        )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {below + thumb + 7:.1f}" role="img" '
-        f'aria-label="{escape(alt, quote=True)}" style="width:100%;max-width:{4 * width}px;height:auto;'
-        'font-family:inherit;font-size:4.5px;fill:currentColor">'
-        f"<defs>{''.join(defined)}</defs>{''.join(views)}{''.join(chosen)}</svg>"
-    )
+    return drawing("".join(parts), width, below + thumb + 7, alt)
 
 
-def _view(name: str, border: str, transform: str, more: str = "") -> str:
-    """The first picture with a mask on it."""
+def _view(name: str, border: str, *, scale: float = 1, more: str = "") -> str:
+    """The first picture with a mask on it; the large one is what a reader points at."""
+    field = ' class="field"' if scale == 1 else ""
     return (
-        f'<g class="view" transform="{transform}"><use href="#{name}-0"/><path d="{border}" '
+        f'<g class="view" transform="scale({scale:.4f})"><use{field} href="#{name}-0"/><path d="{border}" '
         f'transform="scale({1 / FINE})" fill="#fff" fill-opacity="0.3" fill-rule="evenodd" stroke="#fff" '
         f'stroke-width="2" style="filter:drop-shadow(0 0 1px #000)"/>{more}</g>'
     )

@@ -1,16 +1,16 @@
 """A picture to click on holds every answer: outlines are right, masks stand in the model's order."""
 
-import base64
-import json
 import re
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.path import Path as Line
+from showing import packed, shown
 
 from moe_lib import explorer
+from moe_lib.explorer import page
+from moe_lib.explorer.answers import FINE, outline
 from moe_lib.plots import FIGURE_MIME
 
 WORDS = {"name": "trial", "alt": "Two grey squares, one of which answers.", "caption": "Point at it."}
@@ -18,7 +18,7 @@ WORDS = {"name": "trial", "alt": "Two grey squares, one of which answers.", "cap
 
 def drawn(outline: str, side: int = 48) -> np.ndarray:
     """The cells whose middle an outline contains, by the even-odd rule."""
-    middle = (np.arange(side) + 0.5) * explorer.SIDE * explorer.FINE / side
+    middle = (np.arange(side) + 0.5) * page.SIDE * FINE / side
     places = np.stack(np.meshgrid(middle, middle), -1).reshape(-1, 2)
     inside = np.zeros(side * side, dtype=int)
     for start, steps in re.findall(r"M(\S+ ?\S+?)l([^z]*)z", outline):
@@ -29,19 +29,6 @@ def drawn(outline: str, side: int = 48) -> np.ndarray:
 
 def numbers(words: str) -> np.ndarray:
     return np.array(re.findall(r"-?\d+", words), dtype=int)
-
-
-def shown(monkeypatch, *given, **words) -> dict:
-    """What `explore` displays."""
-    bundles = []
-    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
-    explorer.explore(*given, **WORDS | words)
-    return bundles[0]
-
-
-def answers(page: str) -> dict:
-    packed = re.search(r'<script type="text/plain">([^<]*)<', page)[1]
-    return json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
 def logits_of(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
@@ -65,7 +52,7 @@ def given():
 @pytest.mark.parametrize("box", [(5, 8, 20, 40), (0, 0, 48, 48), (0, 30, 12, 48), (20, 20, 23, 23)])
 def test_an_outline_contains_what_the_mask_marks(box):
     (logits,) = logits_of(box)
-    found = drawn(explorer.outline(logits.numpy()))
+    found = drawn(outline(logits.numpy()))
     np.testing.assert_array_equal(found, logits.numpy() > 0)
 
 
@@ -73,19 +60,19 @@ def test_an_outline_has_holes_and_islands():
     (logits,) = logits_of((4, 4, 30, 30))
     logits[10:20, 10:20] = -5
     logits[40:46, 40:46] = 5
-    found = drawn(explorer.outline(logits.numpy()))
+    found = drawn(outline(logits.numpy()))
     np.testing.assert_array_equal(found, logits.numpy() > 0)
 
 
 def test_a_curved_outline_is_near_to_the_mask():
     rows, columns = np.mgrid[:48, :48]
     logits = 15 - np.hypot(rows - 20, columns - 25)
-    wrong = drawn(explorer.outline(logits)) ^ (logits > 0)
+    wrong = drawn(outline(logits)) ^ (logits > 0)
     assert wrong.sum() < 0.02 * (logits > 0).sum()
 
 
 def test_nothing_has_no_outline():
-    assert explorer.outline(np.full((48, 48), -1.0)) == ""
+    assert outline(np.full((48, 48), -1.0)) == ""
 
 
 def test_clicks_are_amid_their_squares():
@@ -95,22 +82,22 @@ def test_clicks_are_amid_their_squares():
 
 
 def test_masks_stand_in_the_order_of_their_guesses(monkeypatch, given):
-    found = answers(shown(monkeypatch, *given)["text/html"])
+    found = packed(shown(monkeypatch, explorer.explore, *given, **WORDS)["text/html"])
     assert found["guesses"][1][0] == [0.9, 0.5, 0.2] and found["side"] == 2
     first, second, third = (drawn(outline) for outline in found["outlines"][1][0])
     assert first[20, 20] and second[44, 44] and third[4, 4] and not first[4, 4]
 
 
 def test_it_begins_with_the_click_that_the_model_is_surest_of(monkeypatch, given):
-    page = shown(monkeypatch, *given)["text/html"]
-    assert answers(page)["first"] == 3
+    page = shown(monkeypatch, explorer.explore, *given, **WORDS)["text/html"]
+    assert packed(page)["first"] == 3
     assert 'cx="72.0" cy="72.0"' in page  # the middle of the last of four squares
     assert [float(g) for g in re.findall(r'class="guess"[^>]*>([\d.]+)<', page)] == [0.95, 0.5, 0.2]
-    assert page.count(answers(page)["outlines"][0][3][0]) == 2  # large, and first of the small ones
+    assert page.count(packed(page)["outlines"][0][3][0]) == 2  # large, and first of the small ones
 
 
 def test_it_is_a_figure_with_its_words_and_its_data(monkeypatch, given):
-    bundle = shown(monkeypatch, *given)
+    bundle = shown(monkeypatch, explorer.explore, *given, **WORDS)
     assert bundle["image/jpeg"][:2] == b"\xff\xd8" and bundle["text/plain"] == "<figure trial>"
     page, record = bundle["text/html"], bundle[FIGURE_MIME]
     assert f'role="img" aria-label="{WORDS["alt"]}"' in page
@@ -131,9 +118,9 @@ def test_it_is_a_figure_with_its_words_and_its_data(monkeypatch, given):
 )
 def test_what_does_not_fit_is_refused(monkeypatch, given, change, words):
     with pytest.raises(ValueError, match=words):
-        shown(monkeypatch, *change(*given))
+        shown(monkeypatch, explorer.explore, *change(*given), **WORDS)
 
 
 def test_a_figure_without_words_is_refused(monkeypatch, given):
     with pytest.raises(ValueError, match="too short to tell"):
-        shown(monkeypatch, *given, alt="short")
+        shown(monkeypatch, explorer.explore, *given, **WORDS | {"alt": "short"})
