@@ -68,7 +68,7 @@ def explore(
         "titles": list(titles),
     }
     present(
-        page(_drawing(pictures, answers, name, alt), answers, "answers", name=name, help=HELP),
+        page(_drawing(pictures, answers, name, alt), answers, "answers", name=name, label=HELP),
         {"image/jpeg": encoded(np.concatenate(list(pictures), 1), "jpeg")},
         {f"axes{number}/image0": share.round(decimals=4).tolist() for number, share in enumerate(covered)},
         name=name, alt=alt, caption=caption, tol=tol,

@@ -60,7 +60,7 @@ def attention(
     looked = stacked.mean(2).unflatten(-1, (side, side))  # how much each token is looked at
     svg = _drawing(picture, levels[:, first], packed, name, alt)
     present(
-        page(svg, packed, "attention", name=name, help=HELP),
+        page(svg, packed, "attention", name=name, label=HELP),
         {"image/jpeg": encoded(picture, "jpeg")},
         {
             f"axes{model}/image{block}": share.numpy().round(6).tolist()

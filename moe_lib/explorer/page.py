@@ -50,7 +50,7 @@ def drawing(content: str, width: float, height: float, alt: str) -> str:
     )
 
 
-def page(svg: str, packed: dict, script: str, *, name: str, help: str) -> str:
+def page(svg: str, packed: dict, script: str, *, name: str, label: str) -> str:
     """A drawing, what it can show, and the script that shows it.
 
     Args:
@@ -58,7 +58,7 @@ def page(svg: str, packed: dict, script: str, *, name: str, help: str) -> str:
         packed: What the script needs; ``side``, squares a side, and ``first``, the square to begin with, too.
         script: Of these files, the one that makes the function ``draw`` (see ``pointing.js``).
         name: Of the figure.
-        help: For those who cannot see it: which keys do what.
+        label: For those who cannot see it: which keys do what.
     """
     data = b64encode(zlib.compress(json.dumps(packed, separators=(",", ":")).encode(), 9)).decode()
     pointing, own = (
@@ -66,7 +66,7 @@ def page(svg: str, packed: dict, script: str, *, name: str, help: str) -> str:
         for stem in ("pointing", script)
     )
     return (
-        f'<div tabindex="0" role="group" aria-label="{help}">{svg}<span role="status" style="display:block;'
+        f'<div tabindex="0" role="group" aria-label="{label}">{svg}<span role="status" style="display:block;'
         f'text-align:center;font-size:0.9rem;min-height:1.5em"></span></div>'
         f'<script type="text/plain">{data}</script><script>({pointing})("{name}", {own});</script>'
     )

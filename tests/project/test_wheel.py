@@ -70,7 +70,7 @@ USES = {
     "methods": "'LoRA' in moe.methods.__all__",
     "metrics": "moe.metrics.iou(torch.ones(1, 2, 2), torch.ones(1, 2, 2)) == 1",
     "pick_device": "moe.pick_device('cpu').type == 'cpu'",
-    "explorer": "'DecompressionStream' in moe.explorer.page.page('', {}, 'answers', name='a', help='')",
+    "explorer": "'DecompressionStream' in moe.explorer.page.page('', {}, 'answers', name='a', label='')",
     "pictures": "moe.pictures.coloured(torch.zeros(1, 2, 2, dtype=int)).shape == (1, 3, 2, 2)",
     "probability_of_improvement": "moe.probability_of_improvement([1], [0]) == 1",
     "quantity": "moe.quantity([1.0, 2.0, 4.0])['seed 2'] == 4",
