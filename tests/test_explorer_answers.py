@@ -92,7 +92,7 @@ def test_it_begins_with_the_click_that_the_model_is_surest_of(monkeypatch, given
     page = shown(monkeypatch, explorer.explore, *given, **WORDS)["text/html"]
     assert packed(page)["first"] == 3
     assert 'cx="72.0" cy="72.0"' in page  # the middle of the last of four squares
-    assert [float(g) for g in re.findall(r'class="guess"[^>]*>([\d.]+)<', page)] == [0.95, 0.5, 0.2]
+    assert [float(g) for g in re.findall(r'class="moe-guess"[^>]*>([\d.]+)<', page)] == [0.95, 0.5, 0.2]
     assert page.count(packed(page)["outlines"][0][3][0]) == 2  # large, and first of the small ones
 
 

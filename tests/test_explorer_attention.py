@@ -43,7 +43,7 @@ def test_distances_are_means_by_weight(monkeypatch):
 def test_before_anybody_points_the_first_token_is_drawn(monkeypatch):
     maps = {"a": neighbours(), "b": neighbours().flip(0)}
     page = shown(monkeypatch, explorer.attention, IMAGE, maps, first=4, **WORDS)["text/html"]
-    bitmaps = re.findall(r'class="map"[^>]*href="data:image/bmp;base64,([^"]+)"', page)
+    bitmaps = re.findall(r'class="moe-map"[^>]*href="data:image/bmp;base64,([^"]+)"', page)
     assert len(bitmaps) == 4
     seen = [np.array(Image.open(io.BytesIO(base64.b64decode(data)))) for data in bitmaps]
     assert seen[0].tolist() == [[0, 0, 0], [0, 15, 0], [0, 0, 0]]

@@ -1,6 +1,6 @@
 ({ side, outlines, guesses, titles }, all, name, again) => {
   // Three masks for the click amid a square, in one of several pictures.
-  const views = all(".view"), choices = all(".choice");
+  const views = all(".moe-view"), choices = all(".moe-choice");
   let picture = 0;
   const draw = (square) => {
     const borders = outlines[picture][square];
@@ -12,7 +12,7 @@
     dot.setAttribute("cx", (square % side + 0.5) * size / side);
     dot.setAttribute("cy", (Math.floor(square / side) + 0.5) * size / side);
     const guess = guesses[picture][square].map((value) => value.toFixed(2));
-    all(".guess").forEach((text, rank) => { text.textContent = guess[rank]; });
+    all(".moe-guess").forEach((text, rank) => { text.textContent = guess[rank]; });
     choices.forEach((choice, number) => { choice.style.fontWeight = number === picture ? 700 : 400; });
     return `${titles[picture]}, guesses ${guess.join(", ")}`;
   };

@@ -108,11 +108,12 @@ def _drawing(pictures: np.ndarray, answers: dict, name: str, alt: str) -> str:
         parts.append(
             f'<g transform="translate({SIDE + GAP} {rank * (SMALL + GAP)})">'
             f'{_view(name, border, scale=SMALL / SIDE)}<text x="{SMALL + GAP}" y="13">{RANKS[rank]}'
-            f'<tspan class="guess" x="{SMALL + GAP}" dy="6.5">{guess:.2f}</tspan></text></g>'
+            f'<tspan class="moe-guess" x="{SMALL + GAP}" dy="6.5">{guess:.2f}</tspan></text></g>'
         )
     for number, title in enumerate(answers["titles"]):
         parts.append(
-            f'<g class="choice" transform="translate({number * step:.1f} {below})" style="cursor:pointer">'
+            '<g class="moe-choice" style="cursor:pointer" '
+            f'transform="translate({number * step:.1f} {below})">'
             f'<use href="#{name}-{number}" transform="scale({thumb / SIDE:.3f})"/>'
             f'<text y="{thumb + 5:.1f}">{escape(title)}</text></g>'
         )
@@ -121,9 +122,9 @@ def _drawing(pictures: np.ndarray, answers: dict, name: str, alt: str) -> str:
 
 def _view(name: str, border: str, *, scale: float = 1, more: str = "") -> str:
     """The first picture with a mask on it; the large one is what a reader points at."""
-    field = ' class="field"' if scale == 1 else ""
+    field = ' class="moe-field"' if scale == 1 else ""
     return (
-        f'<g class="view" transform="scale({scale:.4f})"><use{field} href="#{name}-0"/><path d="{border}" '
-        f'transform="scale({1 / FINE})" fill="#fff" fill-opacity="0.3" fill-rule="evenodd" stroke="#fff" '
-        f'stroke-width="2" style="filter:drop-shadow(0 0 1px #000)"/>{more}</g>'
+        f'<g class="moe-view" transform="scale({scale:.4f})"><use{field} href="#{name}-0"/>'
+        f'<path d="{border}" transform="scale({1 / FINE})" fill="#fff" fill-opacity="0.3" '
+        f'fill-rule="evenodd" stroke="#fff" stroke-width="2" style="filter:drop-shadow(0 0 1px #000)"/>{more}</g>'
     )

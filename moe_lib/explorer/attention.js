@@ -1,6 +1,6 @@
 ({ side, head, levels, distances, titles }, all) => {
   // Where the token of a square looks: a map for each block of each model, made as a bitmap of `head` and rows.
-  const maps = all(".map"), marks = all(".mark"), start = atob(head), gap = "\0".repeat((4 - side % 4) % 4);
+  const maps = all(".moe-map"), marks = all(".moe-mark"), start = atob(head), gap = "\0".repeat((4 - side % 4) % 4);
   const bitmap = (digits) => {
     let rows = "";
     for (let row = side - 1; row >= 0; row--) {  // from below
@@ -19,7 +19,7 @@
       mark.setAttribute("y", Math.floor(square / side) * mark.getAttribute("height"));
     });
     const far = distances.map((blocks) => blocks.map((tokens) => tokens[square].toFixed(1)));
-    all(".far").forEach((text, number) => { text.textContent = far.flat()[number]; });
+    all(".moe-far").forEach((text, number) => { text.textContent = far.flat()[number]; });
     return `mean distance by block, ${titles.map((title, model) => `${title} ${far[model].join(", ")}`).join("; ")}`;
   };
   return { draw };

@@ -90,7 +90,7 @@ def _drawing(picture: np.ndarray, levels: Tensor, packed: dict, name: str, alt: 
     small, top = step - GAP, SIDE + LINE
     parts = [
         f"<defs>{defined(picture, f'{name}-0')}</defs>"
-        f'<g transform="translate({(WIDTH - SIDE) / 2:g} 0)"><use class="field" href="#{name}-0"/>'
+        f'<g transform="translate({(WIDTH - SIDE) / 2:g} 0)"><use class="moe-field" href="#{name}-0"/>'
         f"{_mark(first, side, SIDE, 1)}</g>"
     ]
     rest = iter(levels.view(-1, side, side))
@@ -99,10 +99,10 @@ def _drawing(picture: np.ndarray, levels: Tensor, packed: dict, name: str, alt: 
         for block, far in enumerate(blocks):
             data = b64encode(b"".join(_bitmap(next(rest)))).decode()
             parts.append(
-                f'<g transform="translate({block * step:.2f} {top + 2:.2f})"><image class="map" '
+                f'<g transform="translate({block * step:.2f} {top + 2:.2f})"><image class="moe-map" '
                 f'width="{small:g}" height="{small:g}" style="image-rendering:pixelated" '
                 f'href="data:image/bmp;base64,{data}"/>{_mark(first, side, small, 0.4)}'
-                f'<text class="far" x="{small / 2:g}" y="{small + 5:g}" text-anchor="middle">'
+                f'<text class="moe-far" x="{small / 2:g}" y="{small + 5:g}" text-anchor="middle">'
                 f"{far[first]:.1f}</text></g>"
             )
         top += small + 2 * LINE + GAP
@@ -113,7 +113,7 @@ def _mark(token: int, side: int, width: float, line: float) -> str:
     """A frame around a token."""
     cell = width / side
     return (
-        f'<rect class="mark" x="{token % side * cell:.4f}" y="{token // side * cell:.4f}" width="{cell:.4f}" '
-        f'height="{cell:.4f}" fill="none" stroke="#fff" stroke-width="{line}" '
+        f'<rect class="moe-mark" x="{token % side * cell:.4f}" y="{token // side * cell:.4f}" '
+        f'width="{cell:.4f}" height="{cell:.4f}" fill="none" stroke="#fff" stroke-width="{line}" '
         'style="filter:drop-shadow(0 0 0.4px #000)"/>'
     )

@@ -54,7 +54,8 @@ def page(svg: str, packed: dict, script: str, *, name: str, label: str) -> str:
     """A drawing, what it can show, and the script that shows it.
 
     Args:
-        svg: In it, the one element of class ``field`` is what a reader points at.
+        svg: In it, the one element of class ``moe-field`` is what a reader points at. All classes begin like
+            this one: a theme has its own, and a font of signs took ``far`` for its own.
         packed: What the script needs; ``side``, squares a side, and ``first``, the square to begin with, too.
         script: Of these files, the one that makes the function ``draw`` (see ``pointing.js``).
         name: Of the figure.

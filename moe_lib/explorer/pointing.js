@@ -7,7 +7,7 @@ async (name, make) => {
   const data = await new Response(plain).json(), { side, first } = data;
   let row = Math.floor(first / side), column = first % side;
 
-  const around = all("[role=group]")[0], told = all("[role=status]")[0], field = all(".field")[0];
+  const around = all("[role=group]")[0], told = all("[role=status]")[0], field = all(".moe-field")[0];
   const { draw, keys = {} } = make(data, all, name, () => draw(row * side + column));
   const point = (event) => {
     const box = field.getBoundingClientRect();

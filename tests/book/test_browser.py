@@ -81,7 +81,7 @@ def pointed(visit, figure: str):
     """A figure, what takes its reader's keys, and a function that points at a place of its picture."""
     figure = visit.page.locator(f"#figure-{figure}")
     figure.scroll_into_view_if_needed()
-    box = figure.locator(".field").bounding_box()
+    box = figure.locator(".moe-field").bounding_box()
 
     def point(x: float, y: float) -> None:
         visit.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
@@ -92,7 +92,7 @@ def pointed(visit, figure: str):
 def test_a_picture_answers_who_points_at_it(home, context_of):
     visit = open_page(context_of(DESKTOP, "light"), f"{home}chapters/pocket_models.html", home)
     figure, keys, point = pointed(visit, "click-yourself")
-    large = figure.locator(".view").first
+    large = figure.locator(".moe-view").first
 
     def seen() -> tuple[str, str, tuple[float, float], list[str]]:
         dot = large.locator("circle")
@@ -100,7 +100,7 @@ def test_a_picture_answers_who_points_at_it(home, context_of):
             large.locator("use").get_attribute("href"),
             large.locator("path").get_attribute("d"),
             (float(dot.get_attribute("cx")), float(dot.get_attribute("cy"))),
-            figure.locator(".guess").all_text_contents(),
+            figure.locator(".moe-guess").all_text_contents(),
         )
 
     point(0.05, 0.05)
@@ -111,7 +111,7 @@ def test_a_picture_answers_who_points_at_it(home, context_of):
     assert first[0] == second[0] and first[1] != second[1] and first[3] != second[3]
     point(1.2, 0.5)
     assert seen() == second  # beside it nothing happens
-    figure.locator(".choice").nth(3).click()
+    figure.locator(".moe-choice").nth(3).click()
     other = seen()
     assert other[0] != first[0] and other[1] != second[1] and other[2] == second[2]
 
@@ -130,12 +130,14 @@ def test_a_picture_answers_who_points_at_it(home, context_of):
 def test_a_picture_shows_where_a_token_looks(home, context_of):
     visit = open_page(context_of(DESKTOP, "light"), f"{home}chapters/01_frozen_backbone.html", home)
     figure, keys, point = pointed(visit, "looks")
-    maps, marks = figure.locator(".map"), figure.locator(".mark")
+    maps, marks, numbers = (figure.locator(f".moe-{what}") for what in ("map", "mark", "far"))
 
     def seen() -> tuple[list[str], list[str]]:
-        return [one.get_attribute("href") for one in maps.all()], figure.locator(".far").all_text_contents()
+        return [one.get_attribute("href") for one in maps.all()], numbers.all_text_contents()
 
     begin = seen()
+    assert "Awesome" not in numbers.first.evaluate("(text) => getComputedStyle(text).fontFamily")
+    assert numbers.first.bounding_box()["width"] > 10  # seen, not only there
     assert len(begin[0]) == len(begin[1]) == 3 * 8 and marks.count() == 1 + 3 * 8
     point(0.05, 0.05)
     corner = seen()
