@@ -1,10 +1,15 @@
 """Every page of the book in a browser: served on a desktop, light and dark; from a file on a phone."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
+import numpy as np
 import page_checks as checks
 import pytest
+from PIL import Image
+from showing import packed
 from site_checks import book_pages, own_word, prose
 from visit import DESKTOP, PHONE, open_page
 
@@ -107,6 +112,10 @@ def test_a_picture_answers_who_points_at_it(home, context_of):
     first = seen()
     point(0.55, 0.8)
     second = seen()
+    answers = packed(figure.inner_html())
+    for (_, border, _, guesses), square in ((first, 0), (second, 9 * 12 + 6)):  # row by row
+        assert border == answers["outlines"][0][square][0]
+        assert [float(guess) for guess in guesses] == answers["guesses"][0][square]
     assert (first[2], second[2]) == ((4, 4), (52, 76))  # amid squares of 8
     assert first[0] == second[0] and first[1] != second[1] and first[3] != second[3]
     point(1.2, 0.5)
@@ -146,14 +155,11 @@ def test_a_picture_shows_where_a_token_looks(home, context_of):
     keys.press("ArrowRight")
     assert seen()[0] != corner[0] and float(marks.first.get_attribute("x")) == 8
     assert figure.get_by_role("status").text_content().startswith("Row 1, column 2 of 12: mean distance")
-    drawn = maps.first.evaluate(
-        """async (map) => {
-          const image = new Image();
-          image.src = map.getAttribute("href");
-          await image.decode();
-          return [image.naturalWidth, image.naturalHeight];
-        }"""
-    )
-    assert drawn == [12, 12]  # what the script made is a picture
+    whole = packed(figure.inner_html())
+    for levels, address in zip(whole["levels"], seen()[0], strict=True):
+        drawn = np.array(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+        assert [int(level, 16) for level in levels[144:288]] == drawn.flatten().tolist()  # of token 1
+    loaded = "async (map) => { const i = new Image(); i.src = map.getAttribute('href'); await i.decode(); }"
+    maps.first.evaluate(loaded)  # and to the browser, too, it is a picture
     assert checks.console_errors(visit) == []
     visit.page.close()

@@ -15,8 +15,9 @@ from moe_lib.backbones.clicks import iou
 NOTEBOOK = ROOT / "chapters" / "pocket_models.ipynb"
 PAGE = lift(
     NOTEBOOK,
-    *("clicked", "enlarged", "Cost", "cost", "block_parameters", "oracle_gain", "centre_click"),
+    *("clicked", "enlarged", "Cost", "cost", "block_parameters", "oracle_gain", "centre_click", "sittings"),
     iou=iou,
+    record={"environments": [{"device": "cuda (A)"}, {"device": "cpu (B)"}]},
     where=torch.device("cpu"),
 )
 
@@ -49,6 +50,12 @@ def test_counted_blocks():
     sizes = moe.backbones.sam("pocket", weights=False).image_encoder
     for block, side in ((sizes.blocks[0], 6), (sizes.blocks[1], 12)):
         assert PAGE.block_parameters(128, side) == sum(values.numel() for values in block.parameters())
+
+
+def test_how_long_each_part_of_a_training_took():
+    once = {"hours": 0.05, "made": 0}
+    assert PAGE.sittings(once) == ["3.0 cuda"]
+    assert PAGE.sittings({"hours": 1.55, "made": 1, "before": once}) == ["3.0 cuda", "90.0 cpu"]
 
 
 def test_what_an_oracle_gains():

@@ -63,9 +63,21 @@ def outputs_stripped(nb, root):
     cell_with(nb, "print([square").outputs = []
 
 
-@control("outputs_present", "its figure is missing")
+@control("outputs_present", "calls moe.show, but its figure is missing")
 def figure_stripped(nb, root):
     cell_with(nb, "moe.show").outputs = []
+
+
+@control("outputs_present", "calls explorer.explore, but its figure is missing")
+def figure_that_answers_stripped(nb, root):
+    cell = cell_with(nb, "moe.show")
+    cell.source, cell.outputs = "explorer.explore(*answers)", []
+
+
+@control("outputs_present", "calls explorer.attention, but its figure is missing")
+def figure_of_attention_stripped(nb, root):
+    cell = cell_with(nb, "moe.show")
+    cell.source, cell.outputs = "explorer.attention(image, maps)", []
 
 
 @control("executed_in_order", "execution count 9 where 3 is due")

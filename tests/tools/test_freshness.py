@@ -187,6 +187,7 @@ STALE = {
     "new module": lambda nb, root: library(root, "more.py").write_text(""),
     "renamed module": lambda nb, root: library(root).rename(library(root, "other.py")),
     "weights": lambda nb, root: library(root, "weights/sam.safetensors").write_bytes(b"\0\2"),
+    "a script of a figure": lambda nb, root: library(root, "weights/new.js").write_text("() => 1"),
     "lock": lambda nb, root: (root / "requirements.lock").write_text("numpy==2.4.0\n"),
     "no lock": lambda nb, root: (root / "requirements.lock").unlink(),
     "cell code": lambda nb, root: add_to(nb, "def square", " + 0"),
