@@ -126,5 +126,6 @@ def _view(name: str, border: str, *, scale: float = 1, more: str = "") -> str:
     return (
         f'<g class="moe-view" transform="scale({scale:.4f})"><use{field} href="#{name}-0"/>'
         f'<path d="{border}" transform="scale({1 / FINE})" fill="#fff" fill-opacity="0.3" '
-        f'fill-rule="evenodd" stroke="#fff" stroke-width="2" style="filter:drop-shadow(0 0 1px #000)"/>{more}</g>'  # noqa: E501
+        f'fill-rule="evenodd" stroke="#fff" stroke-width="2" style="filter:drop-shadow(0 0 1px #000)"/>'
+        f"{more}</g>"
     )

@@ -73,7 +73,7 @@ def attention(
 
 def _bitmap(levels: Tensor) -> tuple[bytes, bytes]:
     """A map ``(h, w)`` of levels as a file: what all maps begin with, and the rows, from below."""
-    image = Image.fromarray(levels.byte().numpy(), "P")
+    image = Image.fromarray(levels.byte().numpy())
     colours = plt.get_cmap(IMAGES)(np.linspace(0, 1, LEVELS), bytes=True)[:, :3]
     image.putpalette(colours.tobytes())
     stream = io.BytesIO()

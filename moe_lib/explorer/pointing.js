@@ -15,6 +15,7 @@ async (name, make) => {
     if (Math.min(x, y) < 0 || Math.max(x, y) >= 1) return;
     [row, column] = [Math.floor(y * side), Math.floor(x * side)];
     draw(row * side + column);
+    told.textContent = "";  // what was said of the keys' last square is true no longer
   };
   around.addEventListener("pointermove", point);
   around.addEventListener("pointerdown", point);

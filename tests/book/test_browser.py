@@ -132,6 +132,10 @@ def test_a_picture_answers_who_points_at_it(home, context_of):
     for _ in range(12):
         keys.press("ArrowDown")
     assert seen()[2] == (44, 92)  # it stays inside
+    assert figure.get_by_role("status").text_content().startswith("Row 12, column 6")
+    point(0.05, 0.05)
+    assert seen()[2] == (4, 4)
+    assert figure.get_by_role("status").text_content() == ""  # words of another square would be wrong
     assert checks.console_errors(visit) == []
     visit.page.close()
 
