@@ -113,11 +113,9 @@ def write(path: Path, environments: list[dict], runs: list[dict]) -> None:
 def tabulate(path: Path, run: dict) -> None:
     """Put the run's numbers into its row of the table."""
     scores = [run["held_out"].get(f"held-out {name}") for name in SCORES]
-    cells = [f"{run['images']:,}", *("" if score is None else f"{score:.3f}" for score in scores)]
+    cells = [f" {run['images']:,} ", *(" " if score is None else f" {score:.3f} " for score in scores)]
     row = re.compile(rf"^(\| `{run['job']}\.safetensors` \| [^|]+ \|).*$", re.M)
-    text, rows = row.subn(
-        lambda m: f"{m[1]} {' | '.join(cells)} |".replace("|  |", "| |"), path.read_text("utf-8")
-    )
+    text, rows = row.subn(lambda m: m[1] + "|".join(cells) + "|", path.read_text("utf-8"))
     if rows != 1:
         raise SystemExit(f"keep_weights: {path} has no row for {run['job']}")
     path.write_text(text, encoding="utf-8")
