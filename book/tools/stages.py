@@ -3,8 +3,9 @@
     python book/tools/stages.py FILE ...        -> book/results/01_frozen_backbone/stages.json
 
 A FILE holds weights of `sam_global` or of `mae`; its card says which, and after how many pictures. Those that
-are not shipped any more are in the history of `moe_lib/weights`. What is measured is what the chapter itself
-measures at its pocket scale, by its own functions.
+were shipped once are in the history of `moe_lib/weights`; `mae` after 720,000 pictures never was, and has to
+be trained again, or left out. What is measured is what the chapter itself measures at its pocket scale,
+by its own functions.
 """
 
 import argparse
