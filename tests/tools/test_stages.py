@@ -5,7 +5,7 @@ import json
 import pytest
 import stages
 import torch
-from freshness import ROOT
+from freshness import ROOT, read
 
 from moe_lib import backbones
 from moe_lib.backbones import registry
@@ -53,3 +53,29 @@ def test_the_last_stages_are_what_the_chapter_measured():
             assert found == pytest.approx(known, abs=2e-3), (name, what)
     apart = kept[f"{last['masks']} distance"]["estimate"] - kept[f"{last['MAE']} distance"]["estimate"]
     assert apart == pytest.approx(live["deep_distance_mask_minus_mae"]["estimate"], abs=2e-3)
+
+
+def test_the_chapter_says_of_the_stages_what_was_measured():
+    kept = json.loads((KEPT / "stages.json").read_text())["quantities"]
+    text = "\n".join(cell.source for cell in read(ROOT / "chapters" / f"{stages.CHAPTER}.ipynb").cells)
+
+    def apart(masks: int, mae: int, what: str) -> float:
+        return kept[f"masks {masks} {what}"]["estimate"] - kept[f"MAE {mae} {what}"]["estimate"]
+
+    first, equal, last = (129_280, 258_560), (400_000, 400_000), (400_000, 1_200_000)
+    assert f"B1 was contradicted at {apart(*first, 'distance'):+.2f} patches" in text
+    assert f"B2 inconclusive at {apart(*first, 'class'):+.3f}" in text
+    hundredths = [round(100 * apart(*seen, "class")) for seen in (equal, last)]
+    assert hundredths == [9, 4] and "leads in classes by nine hundredths; after equal time by four" in text
+    assert apart(*first, "distance") < apart(*equal, "distance") < apart(*last, "distance")
+
+    def series(name: str, what: str, digits: int) -> list[str]:
+        found = [(int(key.split()[1]), q) for key, q in kept.items() if key.startswith(name) and what in key]
+        return [f"{q['estimate']:.{digits}f}" for _, q in sorted(found, key=lambda stage: stage[0])]
+
+    masks, mae = series("masks", "class", 2), series("MAE", "class", 2)
+    assert f"Classes: {' to '.join(masks)} for masks; {', '.join(mae)} for the autoencoder." in text
+    masks, mae = series("masks", "foreground", 2), series("MAE", "foreground", 2)
+    assert f"Foreground: {' to '.join(masks)}, and {mae[0]} to {mae[-1]}." in text
+    masks, mae = series("masks", "distance", 1), series("MAE", "distance", 1)
+    assert f"Distance: {' to '.join(masks)}, and {', '.join(mae)}." in text
